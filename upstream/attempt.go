@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"time"
@@ -43,7 +44,7 @@ type attempt struct {
 // Read implements [io.Reader].
 func (a *attempt) Read(p []byte) (int, error) {
 	n, err := a.body.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = a.failure(err)
 	}
 	return n, err

@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -246,6 +245,6 @@ func TestEndlessBody(t *testing.T) {
 	t.Cleanup(srv.Close)
 	_, err := newClient(t, srv.URL).Exchange(t.Context(), grant, "github")
 	var malformed *upstream.MalformedError
-	require.True(t, errors.As(err, &malformed), "%v", err)
+	require.ErrorAs(t, err, &malformed)
 	require.Less(t, <-sent, 64<<20, "what the sockets' buffers hold, not more")
 }

@@ -2,7 +2,6 @@ package upstream_test
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -213,7 +212,7 @@ func TestExchangeOtherSuccess(t *testing.T) {
 		})
 		_, err := c.Exchange(t.Context(), grant, "github")
 		var got *upstream.Error
-		require.True(t, errors.As(err, &got), "status %d", status)
+		require.ErrorAs(t, err, &got, "status %d", status)
 		require.Equal(t, status, got.Status)
 	}
 }

@@ -19,7 +19,7 @@ import (
 // The secrets of these tests. Each begins with "canary", which must never be
 // printed.
 const (
-	grantToken  = "canaryhead000.canaryclaims0.canarysignature" //nolint:gosec // not a real one
+	grantToken  = "canaryhead000.canaryclaims0.canarysignature"
 	apiKey      = "gx_canary_api_key"
 	accessToken = "canary_access_token"
 )

@@ -54,7 +54,8 @@ func (l loop) run(ctx context.Context) {
 			if l.looking || l.chain.concerns(event.Name) {
 				l.soon()
 			}
-		case <-l.sentry.errors(): // events were lost
+		case err := <-l.sentry.errors():
+			l.w.opts.Logger.Debug("events of the grant file's directories were lost; reading it anew", "error", err)
 			l.soon()
 		case <-l.w.reread:
 			l.soon()

@@ -24,7 +24,7 @@ func inBubble(t *testing.T, test func(r *rig, c *clock.Fake)) {
 	synctest.Test(t, func(t *testing.T) {
 		c := clock.NewFake()
 		r := newRig(t, Options{Path: path, Clock: c})
-		r.Watcher.notify = func() (*fsnotify.Watcher, error) {
+		r.notify = func() (*fsnotify.Watcher, error) {
 			return nil, os.NewSyscallError("inotify_init1", syscall.EMFILE)
 		}
 		defer func() { r.stop() }()

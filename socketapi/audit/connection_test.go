@@ -191,7 +191,7 @@ func TestOtherInterval(t *testing.T) {
 		require.NoError(t, conn.Released(github))
 		time.Sleep(time.Second - 1)
 		require.Len(t, s.take(t), 1)
-		time.Sleep(2)
+		time.Sleep(2 * time.Nanosecond)
 		require.Len(t, s.take(t), 1)
 		require.NoError(t, stop())
 	})

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"errors"
 	"net"
 	"os"
 	"syscall"
@@ -165,7 +166,7 @@ func TestPidfdIsClosedOnExec(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, rc.Control(func(fd uintptr) {
 		pidfd, err := linux{}.pidfd(int(fd))
-		if err == unix.ENOPROTOOPT {
+		if errors.Is(err, unix.ENOPROTOOPT) {
 			t.Skip("this kernel has no SO_PEERPIDFD")
 		}
 		require.NoError(t, err)

@@ -55,7 +55,7 @@ func (id *Identity) readProcess(k kernel, s onSocket) {
 		id.Unit, id.Container = readCgroup(p)
 		id.Executable = readExecutable(p)
 	}
-	reason := ""
+	var reason string
 	switch {
 	case s.pidfd >= 0:
 		reason = verifyByPidfd(k, s, openErr)
