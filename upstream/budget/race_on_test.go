@@ -1,0 +1,6 @@
+//go:build race
+
+package budget
+
+// raceDetector makes everything ten times slower.
+const raceDetector = true
