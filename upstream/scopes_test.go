@@ -52,3 +52,23 @@ func TestScopesForAllCover(t *testing.T) {
 		}
 	}
 }
+
+func TestMayCover(t *testing.T) {
+	for name, c := range map[string]struct {
+		scopes []string
+		want   bool
+	}{
+		"none at all":                  {nil, false},
+		"covers":                       {[]string{"github:read"}, true},
+		"of another service":           {[]string{"slack:*", "vault:slack:read", "slack:credentials:read"}, false},
+		"another action":               {[]string{"github:write", "vault:github:write", "github:credentials:write"}, false},
+		"an undocumented vault action": {[]string{"slack:*", "vault:github:exchange"}, true},
+		"one word":                     {[]string{"slack:*", "admin"}, true},
+		"four parts":                   {[]string{"a:b:c:d"}, true},
+		"an empty part":                {[]string{"github:"}, true},
+		"empty":                        {[]string{""}, true},
+		"case does not matter":         {[]string{"VAULT:SLACK:READ"}, false},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, upstream.MayCover(c.scopes, "github")) })
+	}
+}
