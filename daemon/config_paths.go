@@ -1,0 +1,55 @@
+package daemon
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/grantexd/grantexd/daemon/grant"
+)
+
+// setPaths fills in the paths that depend on who runs the daemon, and where.
+func (c *Config) setPaths(getenv func(string) string, uid int) {
+	c.Grant.File = grant.DefaultPath("", getenv)
+	c.Socket.Path = defaultSocket(uid, getenv)
+	c.State.Dir = defaultStateDir(uid, getenv)
+}
+
+// defaultSocket returns where the socket is if nothing says otherwise: in the
+// directory that the service manager made ($RUNTIME_DIRECTORY, systemd.exec(5)),
+// in that of the system, or, for a user, in $XDG_RUNTIME_DIR. A system service
+// under a user of its own has no $XDG_RUNTIME_DIR.
+func defaultSocket(uid int, getenv func(string) string) string {
+	if dir := firstDirectory(getenv("RUNTIME_DIRECTORY")); dir != "" {
+		return filepath.Join(dir, "grantexd.sock")
+	}
+	if dir := getenv("XDG_RUNTIME_DIR"); uid != 0 && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "grantexd", "grantexd.sock")
+	}
+	return "/run/grantexd/grantexd.sock"
+}
+
+// defaultStateDir returns where state is kept if nothing says otherwise.
+func defaultStateDir(uid int, getenv func(string) string) string {
+	if dir := firstDirectory(getenv("STATE_DIRECTORY")); dir != "" {
+		return dir
+	}
+	if uid != 0 {
+		if dir := getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+			return filepath.Join(dir, "grantexd")
+		}
+		if home := getenv("HOME"); filepath.IsAbs(home) && home != "/" {
+			return filepath.Join(home, ".local", "state", "grantexd")
+		}
+	}
+	return "/var/lib/grantexd"
+}
+
+// firstDirectory returns the first of several directories, separated by colons,
+// and "" if it is not absolute.
+func firstDirectory(list string) string {
+	dir, _, _ := strings.Cut(list, ":")
+	if !filepath.IsAbs(dir) {
+		return ""
+	}
+	return dir
+}
