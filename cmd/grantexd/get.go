@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantexd/grantexd/socketapi/client"
+)
+
+func (a *app) getCommand() *cobra.Command {
+	var o client.GetOptions
+	var asJSON bool
+	var field string
+	cmd := &cobra.Command{
+		Use:   "get SERVICE",
+		Short: "Print the credential of a service",
+		Long: "get prints the token of a service and a line break, or with --field another part of its\n" +
+			"credential: credentialType, tokenExpiresAt, metadata, or metadata.NAME for a value in that.",
+		Example:           "  curl -H \"Authorization: Bearer $(grantexd get github)\" https://api.github.com/user",
+		Args:              oneArg("the name of a service"),
+		ValidArgsFunction: a.completeServices,
+	}
+	socket := socketFlag(cmd)
+	flags := cmd.Flags()
+	flags.BoolVar(&asJSON, "json", false, "print the whole credential as JSON, its token included")
+	flags.StringVar(&field, "field", "accessToken", "print this `FIELD`")
+	flags.BoolVar(&o.NoCache, "no-cache", false, "ask for a new exchange with the vault, within the budget")
+	flags.DurationVar(&o.Wait, "wait", 0, "wait up to `DURATION` for it, 60s at most (default: the daemon's, 10s)")
+	cmd.MarkFlagsMutuallyExclusive("json", "field")
+	_ = cmd.RegisterFlagCompletionFunc("field", cobra.FixedCompletions(toCompletions(fieldNames), cobra.ShellCompDirectiveNoFileComp))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkWait(cmd, "wait", o.Wait); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("wait") && o.Wait == 0 {
+			o.Wait = -1 // what the client calls not to wait at all
+		}
+		c, _, err := a.daemonClient(*socket).Get(cmd.Context(), args[0], o)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return a.printJSON(c)
+		}
+		text, err := fieldOf(c, field)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(a.out, text)
+		return err
+	}
+	return cmd
+}
+
+// checkWait refuses a wait that is none.
+func checkWait(cmd *cobra.Command, name string, d time.Duration) error {
+	if d < 0 {
+		return usagef("--%s must not be negative: see %s --help", name, cmd.CommandPath())
+	}
+	return nil
+}
+
+func toCompletions(words []string) []cobra.Completion { return words }

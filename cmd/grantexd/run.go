@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grantexd/grantexd/daemon"
+	"github.com/grantexd/grantexd/socketapi/client"
+)
+
+// stdio are the standard streams.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// app is what all commands share.
+type app struct {
+	stdio
+	env []string
+	// restoreCore gives core dumps back to the command that exec starts.
+	restoreCore func() error
+}
+
+// run runs the command that args name and returns the exit code.
+func run(ctx context.Context, args, env []string, streams stdio) int {
+	a := &app{stdio: streams, env: env}
+	var err error
+	if a.restoreCore, err = harden(); err == nil {
+		err = a.execute(ctx, args)
+	}
+	if err != nil {
+		a.report(err)
+	}
+	return exitCodeOf(err)
+}
+
+func (a *app) execute(ctx context.Context, args []string) error {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	return root.ExecuteContext(ctx)
+}
+
+// report prints an error, each line of which begins with the program's name.
+func (a *app) report(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		_, _ = fmt.Fprintln(a.err, "grantexd: "+line)
+	}
+}
+
+// rootCommand puts the commands together, in the order in which help shows them.
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "grantexd",
+		Short: "Hand an agent's credentials to local processes",
+		Long: "grantexd holds an agent's Grantex grant token and hands the credentials that it opens,\n" +
+			"a GitHub token or a Slack token, to local processes that may have them.",
+		Example:                    "  grantexd dev --socket ./grantexd.sock\n  grantexd get github --socket ./grantexd.sock",
+		Args:                       subcommandArgs,
+		RunE:                       showHelp,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+	}
+	cobra.EnableCommandSorting = false
+	root.AddGroup(
+		&cobra.Group{ID: "use", Title: "Get credentials:"},
+		&cobra.Group{ID: "look", Title: "Look at the daemon:"},
+		&cobra.Group{ID: "run", Title: "Run it:"},
+		&cobra.Group{ID: "vault", Title: "Fill the vault:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("use", a.getCommand(), a.execCommand(), a.listCommand())
+	add("look", a.statusCommand(), a.explainCommand(), a.waitCommand(), a.checkCommand())
+	add("run", a.serveCommand(), a.reloadCommand(), a.devCommand(), a.devvaultCommand())
+	add("vault", a.vaultCommand())
+	root.AddCommand(a.versionCommand(), exitCodesTopic(), configTopic())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.SetFlagErrorFunc(flagError)
+	return root
+}
+
+// showHelp is what a command does that only groups others.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// subcommandArgs refuses what is no subcommand, with a suggestion.
+func subcommandArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	near := ""
+	if suggestions := cmd.SuggestionsFor(args[0]); len(suggestions) > 0 {
+		near = "did you mean " + cmd.CommandPath() + " " + suggestions[0] + "?"
+	} else {
+		near = "see " + cmd.CommandPath() + " --help"
+	}
+	return usagef("%s: there is no such command: %s", shown(args[0]), near)
+}
+
+// shown is a word of the command line for an error, unless it looks like a secret
+// that was pasted there: errors end up in logs.
+func shown(word string) string {
+	odd := strings.ContainsFunc(word, func(r rune) bool { return (r < 'a' || r > 'z') && r != '-' })
+	if odd || len(word) > 24 {
+		return "the given word"
+	}
+	return word
+}
+
+// noArgs refuses arguments.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no argument: see %s --help", cmd.CommandPath(), cmd.CommandPath())
+	}
+	return nil
+}
+
+// oneArg demands exactly one argument, called what.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usagef("%s takes one argument, %s: see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// flagError tells of a wrong flag without its value.
+func flagError(cmd *cobra.Command, err error) error {
+	message, _, _ := strings.Cut(err.Error(), "\n")
+	// pflag quotes the whole word for a shorthand, and values that don't parse.
+	if strings.Contains(message, "shorthand") {
+		message = "there are no one-letter flags but -h"
+	} else if i := strings.Index(message, `" for "`); i >= 0 {
+		message = "invalid value for " + strings.Trim(strings.SplitN(message[i+len(`" for "`):], `"`, 2)[0], `"`)
+	}
+	return usagef("%s: see %s --help", message, cmd.CommandPath())
+}
+
+// socketFlag adds --socket to a command that asks a daemon.
+func socketFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("socket", "", "the daemon's `PATH` (default $GRANTEXD_SOCKET, the user's own, or "+client.SystemSocket+")")
+}
+
+// getenv reads the environment that the command was given.
+func (a *app) getenv(name string) string {
+	for _, entry := range a.env {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// daemonClient returns a client of the daemon at socket, "" for the default.
+func (a *app) daemonClient(socket string) *client.Client {
+	if socket == "" {
+		socket = a.getenv(client.SocketEnv)
+	}
+	return &client.Client{Socket: socket}
+}
+
+// load reads the configuration.
+func (a *app) load(file string, flags map[string]string) (*daemon.Config, []daemon.Warning, error) {
+	config, warnings, err := daemon.Load(daemon.LoadOptions{Flags: flags, Env: a.env, File: file, UID: os.Geteuid()})
+	if err != nil {
+		return nil, warnings, withExit(exitUsage, err)
+	}
+	return config, warnings, nil
+}
+
+// completeServices completes the name of a service from what the daemon holds.
+func (a *app) completeServices(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	socket, _ := cmd.Flags().GetString("socket")
+	list, err := a.daemonClient(socket).List(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	for _, held := range list.Credentials {
+		names = append(names, held.Service)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
