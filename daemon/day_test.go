@@ -43,8 +43,8 @@ func simulateADay(t *testing.T, phase time.Duration) {
 		i, err := strconv.Atoi(strings.TrimPrefix(service, "service-"))
 		require.NoError(t, err)
 		shift := time.Duration(i) * phase
-		n := (s.vault.now().Sub(begin) + shift + dayEarly) / dayLife
-		return fmt.Sprintf("%s-%d", service, n), begin.Add((n+1)*dayLife - shift), true
+		n := int((s.vault.now().Sub(begin) + shift + dayEarly) / dayLife)
+		return fmt.Sprintf("%s-%d", service, n), begin.Add(time.Duration(n+1)*dayLife - shift), true
 	}
 	s.broker.SetGrant(simGrant("jwt", "grnt", 25*time.Hour))
 	warm(t, s, dayServices)

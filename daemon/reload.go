@@ -59,7 +59,7 @@ func (d *daemon) reload() error {
 		d.options.Level.Set(level)
 	}
 	for _, w := range warnings {
-		d.log.Warn(w.Message)
+		d.log.Warn("the configuration should be looked at", "warning", w.Message)
 	}
 	for _, group := range d.needRestart(next) {
 		d.log.Warn("a change of the configuration needs a restart", "group", group)

@@ -70,7 +70,7 @@ func Run(ctx context.Context, config *Config, o RunOptions) error {
 	}
 	d := &daemon{config: config, options: o, log: o.Logger}
 	for _, w := range o.Warnings {
-		d.log.Warn(w.Message)
+		d.log.Warn("the configuration should be looked at", "warning", w.Message)
 	}
 	inherited, err := systemd.Inherit()
 	if err != nil {

@@ -53,16 +53,17 @@ func (a *app) checkCommand() *cobra.Command {
 	var asJSON, offline bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "check",
+		Use:   "check [--as UID:GID SERVICE]",
 		Short: "Say what serve would meet",
 		Long: "check reads the configuration as serve would and says of each thing that it needs whether it\n" +
 			"is well, and what to do if it is not: files and their permissions, the grant and what is left\n" +
 			"of it, the socket and who could connect, the vault. It changes nothing and costs no exchange.\n" +
 			"Run it as the daemon's user: sudo -u grantexd grantexd check.",
-		Example: "  grantexd check --grant-file ./grant --upstream https://api.grantex.dev",
-		Args:    noArgs,
+		Example: "  grantexd check --grant-file ./grant --upstream https://api.grantex.dev\n" +
+			"  grantexd check --offline --as 1001:1001 github",
 	}
 	flags := addConfigFlags(cmd)
+	as := addAsFlag(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&offline, "offline", false, "don't ask the vault")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "give up on the vault after `DURATION`")
@@ -78,6 +79,7 @@ func (a *app) checkCommand() *cobra.Command {
 			c.checkGrant(ctx)
 			c.checkSocket(ctx)
 			c.checkAccess()
+			c.checkAs(as)
 			if !offline {
 				c.checkVault(ctx, a.getenv)
 			}
@@ -121,7 +123,7 @@ func (c *checkup) checkAccess() {
 	case len(c.config.Access) == 0:
 		c.warn("access", "the list is empty: nobody may read anything; add a rule, or remove the key")
 	default:
-		c.ok("access", "%d rules: what none of them allows is denied (grantexd explain --as UID:GID SERVICE says which decides)", len(c.config.Access))
+		c.ok("access", "%d rules: what none of them allows is denied (grantexd check --as UID:GID SERVICE says which decides)", len(c.config.Access))
 	}
 	if rules.AsksUnits() {
 		c.warn("access", "a rule names units: under ProtectProc=invisible, as in the packaged service, callers' units can't be seen "+

@@ -71,7 +71,7 @@ func (c *checkup) checkGrant(ctx context.Context) {
 		return
 	}
 	if snapshot.Grant == nil {
-		c.bad("grant.file", "%s: %s", g.File, snapshot.Problem)
+		c.bad("grant.file", "%s", snapshot.Problem)
 		return
 	}
 	claims := snapshot.Grant.Claims
@@ -81,11 +81,12 @@ func (c *checkup) checkGrant(ctx context.Context) {
 		c.warn("grant.file", "%s", snapshot.Problem)
 	}
 	c.checkLife(claims, time.Now())
+	c.checkScopes(claims)
 	if g.Strict {
 		return
 	}
 	if strict, err := readGrantFile(ctx, g.File, true); err == nil && strict.Grant == nil {
-		c.warn("grant.file", "%s: %s", g.File, strict.Problem)
+		c.warn("grant.file", "%s", strict.Problem)
 	}
 }
 

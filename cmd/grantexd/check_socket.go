@@ -35,7 +35,7 @@ func (c *checkup) checkSocket(ctx context.Context) {
 	}
 	c.checkDaemon(ctx, s.Path)
 	mode, group := fs.FileMode(s.Mode), s.Group
-	var owner uint32 = uint32(os.Geteuid())
+	owner := uint32(os.Geteuid())
 	if info, err := os.Stat(s.Path); err == nil {
 		// One that is there, perhaps made by systemd with modes of its own.
 		mode = info.Mode().Perm()
@@ -55,6 +55,7 @@ func (c *checkup) checkDaemon(ctx context.Context, path string) {
 	switch {
 	case err == nil:
 		c.ok("socket.path", "%s: a daemon answers (version %s, up for %s)", path, status.Version, seconds(status.UptimeSeconds))
+		c.checkRunning(status)
 	case errors.As(err, &dial) && errors.Is(err, fs.ErrNotExist):
 		c.ok("socket.path", "%s: no daemon runs yet; the path can be used", path)
 	case errors.As(err, &dial) && errors.Is(err, syscall.ECONNREFUSED):

@@ -34,7 +34,9 @@ func (c *checkup) checkVault(ctx context.Context, getenv func(string) string) {
 	} else if !c.resolves(ctx, vault.BaseURL()) {
 		return
 	}
-	health, err := vault.Health(ctx)
+	var seen handshake
+	health, err := vault.Health(seen.watch(ctx))
+	c.checkTLS(&seen, vault.BaseURL(), time.Now())
 	if err != nil {
 		c.bad("upstream.url", "%s: %s: %s", vault.BaseURL(), err, adviceFor(err))
 		return

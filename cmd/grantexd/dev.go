@@ -126,7 +126,7 @@ func (a *app) greet(o devOptions, dir string, server *vaultServer, addresses []s
 	socket = quoted(socket)
 	var b strings.Builder
 	fmt.Fprintf(&b, "Vault and daemon are up. Ctrl-C stops both and leaves nothing behind. In another terminal:\n\n"+
-		"  curl --unix-socket %s http://grantexd/v1/credentials/github\n"+
+		"  curl --unix-socket %s http://localhost/v1/credentials/github\n"+
 		"  grantexd get slack --socket %s\n"+
 		"  grantexd status --socket %s\n\n", socket, socket, socket)
 	var t table

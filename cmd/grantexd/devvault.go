@@ -68,7 +68,7 @@ func (a *app) devvault(ctx context.Context, o devvaultOptions) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
-	write := false
+	var write bool
 	if o.vault.APIKey, write, err = a.developerKey(o.apiKeyFile); err != nil {
 		return err
 	}

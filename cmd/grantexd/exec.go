@@ -207,7 +207,7 @@ func (a *app) become(path string, args, env []string) error {
 	if err := a.restoreCore(); err != nil {
 		return fmt.Errorf("exec: giving back the limit on core dumps: %w", err)
 	}
-	err := syscall.Exec(path, args, env)
+	err := syscall.Exec(path, args, env) //nolint:gosec // to run what the caller says is its purpose
 	return withExit(exitCannotRun, fmt.Errorf("exec: the command can't be run: %w", err))
 }
 

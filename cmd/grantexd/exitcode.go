@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/grantexd/grantexd/socketapi/client"
@@ -116,14 +117,14 @@ func exitCodeOf(err error) int {
 
 // vaultExit is the exit code of an answer of the vault itself.
 func vaultExit(status int) int {
-	switch {
-	case status == 400:
+	switch status {
+	case http.StatusBadRequest:
 		return exitUsage
-	case status == 401, status == 403:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return exitRefused
-	case status == 404:
+	case http.StatusNotFound:
 		return exitNotFound
-	case status == 429:
+	case http.StatusTooManyRequests:
 		return exitLimited
 	}
 	return exitUpstream

@@ -102,7 +102,7 @@ func subcommandArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	near := ""
+	var near string
 	if suggestions := cmd.SuggestionsFor(args[0]); len(suggestions) > 0 {
 		near = "did you mean " + cmd.CommandPath() + " " + suggestions[0] + "?"
 	} else {
@@ -124,7 +124,7 @@ func shown(word string) string {
 // noArgs refuses arguments.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usagef("%s takes no argument: see %s --help", cmd.CommandPath(), cmd.CommandPath())
+		return usagef("%s takes no argument: see %s --help", cmd.Name(), cmd.CommandPath())
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 func oneArg(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return usagef("%s takes one argument, %s: see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+			return usagef("%s takes one argument, %s: see %s --help", cmd.Name(), what, cmd.CommandPath())
 		}
 		return nil
 	}

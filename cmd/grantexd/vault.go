@@ -111,9 +111,9 @@ func explainVault(err error, needsKey bool) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, upstream.ErrNoToken):
-		return withExit(exitUsage, fmt.Errorf("vault: %w: check the file of the key or token", err))
+		return withExit(exitUsage, fmt.Errorf("%w: check the file of the key or token", err))
 	case !errors.As(err, &answer):
-		return fmt.Errorf("vault: %w", err)
+		return err
 	}
 	advice := ""
 	switch {
@@ -123,10 +123,12 @@ func explainVault(err error, needsKey bool) error {
 		advice = ": the grant expired or was revoked, or is another vault's; make a new one"
 	case answer.Status == 401:
 		advice = ": check --upstream, the address without /v1"
+	case answer.Status == 404 && needsKey:
+		advice = ": check the id (grantexd vault list)"
 	case answer.Status == 403:
 		advice = ": a grant with one of the service's scopes is needed"
 	case answer.Status == 429 && answer.RetryAfter > 0:
 		advice = ": try again in " + seconds(answer.RetryAfter.Seconds())
 	}
-	return fmt.Errorf("vault: %w%s", err, advice)
+	return fmt.Errorf("%w%s", err, advice)
 }

@@ -135,7 +135,7 @@ func (b *Budget) do(f func()) {
 	b.notes = nil
 	b.mu.Unlock()
 	for _, n := range notes {
-		b.logger.LogAttrs(context.Background(), n.level, n.message, n.attrs...)
+		b.logger.LogAttrs(context.Background(), n.level, n.message, n.attrs...) //nolint:sloglint // every call of note has a constant message
 	}
 }
 

@@ -185,7 +185,7 @@ func readRecord(f *os.File) ([]byte, error) {
 	}
 	content := make([]byte, min(info.Size(), maxRecord))
 	n, err := f.ReadAt(content, 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, plain(err)
 	}
 	return content[:n], nil
