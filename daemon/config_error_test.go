@@ -35,9 +35,9 @@ func TestMistakesInTheFile(t *testing.T) {
 		"duration lowest":          {"grant:\n  poll: 1s\n", ""},
 		"duration highest":         {"grant:\n  poll: 1h\n", ""},
 		"duration above":           {"grant:\n  poll: 1h1s\n", "grant.poll: must be from 1s to 1h"},
-		"limit zero":               {"budget:\n  limit: 0\n", "budget.limit: must be from 1 to 1000"},
-		"limit highest":            {"budget:\n  limit: 1000\n", ""},
-		"limit above":              {"budget:\n  limit: 1001\n", "budget.limit: must be from 1 to 1000"},
+		"limit zero":               {"budget:\n  limit: 0\n", "budget.limit: must be from 1 to 20"},
+		"limit highest":            {"budget:\n  limit: 20\n", ""},
+		"limit above":              {"budget:\n  limit: 21\n", "budget.limit: must be from 1 to 20"},
 		"limit no number":          {"budget:\n  limit: many\n", "budget.limit: must be a whole number"},
 		"limit in parts":           {"budget:\n  limit: 1.5\n", "budget.limit: must be a whole number"},
 		"limit beyond all":         {"budget:\n  limit: 99999999999999999999\n", "budget.limit: must be a whole number"},
@@ -146,12 +146,8 @@ func TestEnvironment(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	for content, want := range map[string]string{
-		"budget: {limit: 20}\n":   "",
-		"budget: {limit: 21}\n":   "budget.limit: the vault takes 20 calls a minute",
-		"budget: {window: 60s}\n": "",
-		"budget: {window: 59s}\n": "budget.window: the vault counts over 1m",
-		"socket: {mode: 0660}\n":  "",
-		"socket: {mode: 0666}\n":  "socket.mode: everybody on this host may connect",
+		"socket: {mode: 0660}\n": "",
+		"socket: {mode: 0666}\n": "socket.mode: everybody on this host may connect",
 		"socket: {mode: 0666}\naccess: [{anyone: true, services: [a]}]\n": "",
 	} {
 		_, warnings, err := load(t, content)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/grantexd/grantexd/upstream/budget"
 )
 
 // Key is one thing that can be configured: by a flag, by an environment
@@ -100,11 +102,11 @@ var keys = withNames([]Key{
 	{Name: "socket.grace", check: between(100*time.Millisecond, 10*time.Minute), Meaning: "how long a stop waits for requests under way"},
 
 	{Name: "budget.ledger", Common: true, Default: "budget.ledger in state.dir", Meaning: "the file in which departures are counted; instances behind one address share one"},
-	{Name: "budget.limit", Reload: true, check: within(1, 1000), Meaning: "departures in a window; the vault allows 20, and more are warned of"},
-	{Name: "budget.window", Reload: true, check: between(time.Second, 24*time.Hour), Meaning: "the window in which they are counted; the vault's is a minute, and a shorter one is warned of"},
+	{Name: "budget.limit", Reload: true, check: within(1, budget.DefaultLimit), Meaning: "departures in a window: 20 at most, which is what the vault allows"},
+	{Name: "budget.window", Reload: true, check: between(budget.DefaultWindow, 24*time.Hour), Meaning: "the window in which they are counted: a minute at least, which is the vault's"},
 	{Name: "budget.margin", Reload: true, check: between(time.Second, time.Hour), Meaning: "how much longer than the window a departure keeps its slot"},
 	{Name: "budget.stall", Reload: true, check: between(30*time.Second, time.Hour), Meaning: "how late the vault may still count a departure that was given up"},
-	{Name: "budget.reserve", Reload: true, check: within(1, 999), Default: "8, or two fifths of a smaller limit", Meaning: "slots that refreshes leave to those who wait for a credential"},
+	{Name: "budget.reserve", Reload: true, check: within(1, budget.DefaultLimit-1), Default: "8, or two fifths of a smaller limit", Meaning: "slots that refreshes leave to those who wait for a credential"},
 	{Name: "budget.max-block", Reload: true, check: between(time.Minute, 24*time.Hour), Meaning: "the longest that an answer of the vault can stop all departures"},
 
 	{Name: "cache.expiry-margin", Reload: true, check: between(time.Millisecond, time.Hour), Meaning: "how long before its expiry a credential is no longer served"},

@@ -15,7 +15,6 @@ import (
 	"syscall"
 
 	"github.com/grantexd/grantexd/socketapi/access"
-	"github.com/grantexd/grantexd/upstream/budget"
 )
 
 const (
@@ -295,14 +294,6 @@ func (l *loader) relations() {
 // cautions warns of what works and weakens a promise.
 func (l *loader) cautions() {
 	c := l.config
-	if c.Budget.Limit > budget.DefaultLimit {
-		l.warn("%s: budget.limit: the vault takes %d calls a minute of one address and refuses more: "+
-			"set it no higher unless your vault's limit is another", l.origins["budget.limit"], budget.DefaultLimit)
-	}
-	if c.Budget.Window < budget.DefaultWindow {
-		l.warn("%s: budget.window: the vault counts over %s and refuses more: set it no shorter unless your vault's window is another",
-			l.origins["budget.window"], brief(budget.DefaultWindow))
-	}
 	if c.Socket.Mode&0o002 != 0 && c.Access == nil {
 		l.warn("%s: socket.mode: everybody on this host may connect and read every credential: use a group, or write access rules",
 			l.origins["socket.mode"])

@@ -71,6 +71,8 @@ type model struct {
 	*sim
 	rng     *rand.Rand
 	readers sync.WaitGroup
+	// fate decides for the vault, which asks it under its own lock.
+	fate *rand.Rand
 
 	mu sync.Mutex // guards the rest
 	// inForce is the consent in force, "" for none; changes counts its changes,
@@ -88,7 +90,10 @@ type model struct {
 
 func newModel(t *testing.T, seed uint64) *model {
 	t.Helper()
-	m := &model{sim: newSim(t), rng: rand.New(rand.NewPCG(seed, 0)), expiries: map[string]time.Time{}}
+	m := &model{
+		sim: newSim(t), rng: rand.New(rand.NewPCG(seed, 0)), fate: rand.New(rand.NewPCG(seed, 1)),
+		expiries: map[string]time.Time{},
+	}
 	lives := []time.Duration{0, 3 * time.Second, 20 * time.Second, 2 * time.Minute, 20 * time.Minute, time.Hour}
 	current := map[string]string{}
 	m.vault.offset = []time.Duration{0, 0, 0, 2 * time.Minute, -2 * time.Minute}[m.rng.IntN(5)]
@@ -102,13 +107,13 @@ func newModel(t *testing.T, seed uint64) *model {
 		key := consent + "/" + service
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		if token, ok := current[key]; ok && m.rng.IntN(3) > 0 {
+		if token, ok := current[key]; ok && m.fate.IntN(3) > 0 {
 			return token, m.expiries[token], true
 		}
 		m.stored++
 		token := fmt.Sprintf("%s/%s/%d", consent, service, m.stored)
 		current[key] = token
-		if life := lives[m.rng.IntN(len(lives))]; life != 0 {
+		if life := lives[m.fate.IntN(len(lives))]; life != 0 {
 			m.expiries[token] = m.vault.now().Add(m.vault.offset + life).Truncate(time.Millisecond)
 		}
 		return token, m.expiries[token], true
@@ -199,7 +204,7 @@ func (m *model) newFault() {
 	m.vault.set(func() {
 		m.vault.latency = latency
 		m.vault.fault = func() (int, error) {
-			if m.rng.Float64() >= share {
+			if m.fate.Float64() >= share {
 				return 0, nil
 			}
 			if status == 0 {

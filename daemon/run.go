@@ -251,9 +251,6 @@ func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
 	group.Go(func() error { return d.handover.run(partsCtx, d.broker) })
 	group.Go(func() error { return d.reportStatus(partsCtx) })
 	group.Go(func() error { return d.reloadOnHangup(partsCtx) })
-	group.Go(func() error {
-		return systemd.Watchdog{Check: d.selfCheck, Log: d.log}.Run(partsCtx)
-	})
 
 	// The API ends with the caller's context, or when a part fails.
 	apiCtx, stopAPI := context.WithCancel(ctx)
@@ -262,6 +259,10 @@ func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- d.api.Serve(apiCtx, listeners...) }()
 	d.announce(apiCtx, listeners)
+	// Not before the first answer, or the watchdog would find nothing to check.
+	group.Go(func() error {
+		return systemd.Watchdog{Check: d.selfCheck, Log: d.log}.Run(partsCtx)
+	})
 
 	err := <-served
 	stopParts()

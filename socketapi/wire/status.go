@@ -34,7 +34,7 @@ type Explanation struct {
 	Allowed bool `json:"allowed"`
 	// Rule names the access rule that decides, or says that there are none.
 	Rule string `json:"rule"`
-	// State is one of held, stale, refused, expired, failing, unknown,
+	// State is one of held, stale, refused, uncovered, failing, unknown,
 	// withheld.
 	State string `json:"state"`
 	// Summary says all that matters in sentences that a person acts on.
