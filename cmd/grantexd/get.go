@@ -18,7 +18,7 @@ func (a *app) getCommand() *cobra.Command {
 		Short: "Print the credential of a service",
 		Long: "get prints the token of a service and a line break, or with --field another part of its\n" +
 			"credential: credentialType, tokenExpiresAt, metadata, or metadata.NAME for a value in that.",
-		Example:           "  curl -H \"Authorization: Bearer $(grantexd get github)\" https://api.github.com/user",
+		Example:           "  grantexd get github | gh auth login --with-token",
 		Args:              oneArg("the name of a service"),
 		ValidArgsFunction: a.completeServices,
 	}

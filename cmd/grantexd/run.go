@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -25,6 +26,8 @@ type app struct {
 	env []string
 	// restoreCore gives core dumps back to the command that exec starts.
 	restoreCore func() error
+	// started says that the command line was good enough to start a command.
+	started bool
 }
 
 // run runs the command that args name and returns the exit code.
@@ -46,7 +49,29 @@ func (a *app) execute(ctx context.Context, args []string) error {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	return root.ExecuteContext(ctx)
+	a.noteStarts(root)
+	cmd, err := root.ExecuteContextC(ctx)
+	var own *exitError
+	if err != nil && !a.started && !errors.As(err, &own) {
+		// What cobra itself refuses: a required flag that is missing, two that
+		// don't go together.
+		message, _, _ := strings.Cut(err.Error(), "\n")
+		return usagef("%s: see %s --help", message, cmd.CommandPath())
+	}
+	return err
+}
+
+// noteStarts makes every command note that it was started.
+func (a *app) noteStarts(cmd *cobra.Command) {
+	if work := cmd.RunE; work != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			a.started = true
+			return work(cmd, args)
+		}
+	}
+	for _, c := range cmd.Commands() {
+		a.noteStarts(c)
+	}
 }
 
 // report prints an error, each line of which begins with the program's name.
@@ -63,12 +88,11 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Hand an agent's credentials to local processes",
 		Long: "grantexd holds an agent's Grantex grant token and hands the credentials that it opens,\n" +
 			"a GitHub token or a Slack token, to local processes that may have them.",
-		Example:                    "  grantexd dev --socket ./grantexd.sock\n  grantexd get github --socket ./grantexd.sock",
-		Args:                       subcommandArgs,
-		RunE:                       showHelp,
-		SilenceErrors:              true,
-		SilenceUsage:               true,
-		SuggestionsMinimumDistance: 2,
+		Example:       "  grantexd dev --socket ./grantexd.sock\n  grantexd get github --socket ./grantexd.sock",
+		Args:          subcommandArgs,
+		RunE:          showHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	cobra.EnableCommandSorting = false
 	root.AddGroup(
@@ -87,7 +111,7 @@ func (a *app) rootCommand() *cobra.Command {
 	add("look", a.statusCommand(), a.explainCommand(), a.waitCommand(), a.checkCommand())
 	add("run", a.serveCommand(), a.reloadCommand(), a.devCommand(), a.devvaultCommand())
 	add("vault", a.vaultCommand())
-	root.AddCommand(a.versionCommand(), exitCodesTopic(), configTopic())
+	root.AddCommand(a.versionCommand(), a.manCommand(), exitCodesTopic(), configTopic())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	root.SetFlagErrorFunc(flagError)
@@ -102,6 +126,7 @@ func subcommandArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	var near string
 	if suggestions := cmd.SuggestionsFor(args[0]); len(suggestions) > 0 {
 		near = "did you mean " + cmd.CommandPath() + " " + suggestions[0] + "?"
