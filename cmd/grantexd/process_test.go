@@ -22,6 +22,9 @@ import (
 	"github.com/grantexd/grantexd/socketapi/client"
 )
 
+// getOptions are those of a read that says nothing.
+var getOptions client.GetOptions
+
 // binary builds grantexd once for all tests that need real processes.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "grantexd-test-")
