@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/grantexd/grantexd/daemon"
 	"github.com/grantexd/grantexd/daemon/grant"
 )
 
@@ -65,7 +66,7 @@ func (c *checkup) checkWritable(subject, dir, consequence string) {
 // checkGrant reads the grant file as the daemon would.
 func (c *checkup) checkGrant(ctx context.Context) {
 	g := c.config.Grant
-	snapshot, err := readGrantFile(ctx, g.File, g.Strict)
+	snapshot, err := readGrantFile(ctx, g)
 	if err != nil {
 		c.bad("grant.file", "%s: %s", g.File, err)
 		return
@@ -77,21 +78,15 @@ func (c *checkup) checkGrant(ctx context.Context) {
 	claims := snapshot.Grant.Claims
 	c.ok("grant.file", "%s holds a grant of %s for %s (grant %s), scopes %v",
 		g.File, orUnknown(claims.Subject), orUnknown(claims.Agent), orUnknown(claims.GrantID), claims.Scopes)
-	if snapshot.Problem != "" {
+	if snapshot.State == grant.Usable && snapshot.Problem != "" { // that of an expired one follows
 		c.warn("grant.file", "%s", snapshot.Problem)
 	}
 	c.checkLife(claims, time.Now())
 	c.checkScopes(claims)
-	if g.Strict {
-		return
-	}
-	if strict, err := readGrantFile(ctx, g.File, true); err == nil && strict.Grant == nil {
-		c.warn("grant.file", "%s", strict.Problem)
-	}
 }
 
-func readGrantFile(ctx context.Context, path string, strict bool) (grant.Snapshot, error) {
-	watcher, err := grant.New(grant.Options{Path: path, Strict: strict})
+func readGrantFile(ctx context.Context, g daemon.GrantConfig) (grant.Snapshot, error) {
+	watcher, err := grant.New(grant.Options{Path: g.File, Strict: g.Strict, Settle: g.Settle})
 	if err != nil {
 		return grant.Snapshot{}, err
 	}

@@ -32,7 +32,9 @@ func (s *stage) asStranger() *syscall.SysProcAttr {
 	for dir := s.dir; dir != "/"; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		require.NoError(s.t, err)
-		require.NoError(s.t, os.Chmod(dir, info.Mode().Perm()|0o011))
+		if info.Mode().Perm()&0o011 != 0o011 {
+			require.NoError(s.t, os.Chmod(dir, info.Mode()|0o011))
+		}
 	}
 	require.NoError(s.t, os.Chmod(filepath.Dir(s.binary), 0o755))
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}

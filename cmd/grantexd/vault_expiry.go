@@ -38,7 +38,7 @@ func expiryTime(text string, now time.Time) (time.Time, bool) {
 		}
 	}
 	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 20)
+		n, err := strconv.ParseUint(days, 10, 24)
 		return now.AddDate(0, 0, int(n)), err == nil
 	}
 	d, err := time.ParseDuration(text)
