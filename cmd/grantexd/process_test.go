@@ -65,7 +65,9 @@ func newStage(t *testing.T) *stage {
 	listen, admin := freeAddress(t), freeAddress(t)
 	s.vault, s.admin = "http://"+listen, "http://"+admin
 	s.start("devvault", "--listen", listen, "--admin", admin)
-	require.Eventually(t, func() bool { return s.call("GET", s.vault+"/health", nil, nil) == nil }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.call("GET", s.vault+"/health", nil, nil) == nil && s.call("GET", s.admin+"/exchanges", nil, nil) == nil
+	}, 10*time.Second, 5*time.Millisecond)
 	return s
 }
 
