@@ -39,14 +39,18 @@ func newHandover(in *systemd.Inherited, log *slog.Logger) (*handover, error) {
 	return &handover{kept: kept, log: log}, nil
 }
 
-// restore takes over what the process before this one left. What can't be used
-// is dropped, and nothing of its content is said.
-func (h *handover) restore(b *broker.Broker) {
+// take returns what the process before this one left, nil if nothing.
+func (h *handover) take() []byte {
 	content, err := h.kept.Take()
 	if err != nil {
 		h.log.Warn("the cache of the former process can't be used", "error", err)
-		return
 	}
+	return content
+}
+
+// restore takes over what was left. What can't be used is dropped, and nothing of
+// its content is said.
+func (h *handover) restore(b *broker.Broker, content []byte) {
 	if content == nil {
 		return
 	}

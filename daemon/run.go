@@ -82,11 +82,13 @@ func Run(ctx context.Context, config *Config, o RunOptions) error {
 		return err
 	}
 	defer d.audit.Close() //nolint:errcheck // every line was written when it was made
+	// Taken first, since a grant that comes purges what is left of another one.
+	handed := d.handover.take()
 	// The file is read before anybody can ask.
 	if err := d.watcher.Load(ctx); err != nil {
 		return fmt.Errorf("reading the grant file: %w", err)
 	}
-	d.handover.restore(d.broker)
+	d.handover.restore(d.broker, handed)
 	listeners, err := d.listen()
 	if err != nil {
 		return err
