@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034 # for those who source it
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Root file systems are kept here from run to run.
-ROOTS=${GRANTEXD_TEST_ROOTS:-/var/tmp/gx-roots}
+ROOTS=${GRANTEXD_TEST_ROOTS:-/var/tmp/grantexd-test-roots}
 # This run's own directory, removed at the end.
 WORK=$(mktemp -d /var/tmp/grantexd-test.XXXXXX)
 
