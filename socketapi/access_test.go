@@ -65,6 +65,10 @@ func TestEveryCallerAtEveryCallForAService(t *testing.T) {
 					require.Equal(t, http.StatusOK, w.Code, "%s %s", call.method, call.path)
 					continue
 				}
+				if strings.HasPrefix(call.path, explainPrefix) {
+					require.False(t, explanationOf(t, call.do(a)).Allowed)
+					continue
+				}
 				e := requireError(t, w, wire.CodePeerDenied)
 				require.NotContains(t, e.Message, "agents", "a denied caller does not learn the rules")
 				require.Zero(t, e.RetryAfter)
@@ -87,8 +91,10 @@ func TestDenialDoesNotTellWhatExists(t *testing.T) {
 		for _, c := range []call{held[i], missing[i]} {
 			c.id = peer.As(1001, 1001)
 			w := c.do(a)
-			e := requireError(t, w, wire.CodePeerDenied)
-			text := strings.ReplaceAll(w.Body.String(), e.RequestID, "")
+			text := w.Body.String()
+			if !strings.HasPrefix(c.path, explainPrefix) {
+				text = strings.ReplaceAll(text, requireError(t, w, wire.CodePeerDenied).RequestID, "")
+			}
 			answers = append(answers, strings.ReplaceAll(strings.ReplaceAll(text, "exists", "S"), "absent", "S"))
 		}
 		require.Equal(t, answers[0], answers[1])
@@ -134,6 +140,47 @@ func TestExplain(t *testing.T) {
 	require.True(t, e.Allowed)
 	require.Equal(t, "agents", e.Rule)
 	require.Equal(t, []string{"held"}, e.Summary, "the rules are not shown to whom they allow")
+}
+
+// TestExplainDenied has a source that would tell everything, of a service that
+// the caller may not read.
+func TestExplainDenied(t *testing.T) {
+	only := access.Rule{Name: "agents", Users: []string{"1000"}, Services: []string{"github"}}
+	nobody, err := access.Compile([]access.Rule{}, nil)
+	require.NoError(t, err)
+	const sentence = " may not read the credential of github here: no access rule allows it; whoever runs this daemon can add one"
+	verdict := `access rule "agents": the caller's user: 1001; it is for 1000`
+	for _, c := range []struct {
+		name, query, rule string
+		rules             *access.Rules
+		id                *peer.Identity
+		summary           []string
+	}{
+		{"another user", "", "no access rule allows it", rules(t, only), peer.As(1001, 1001), []string{"uid:1001" + sentence}},
+		{"an empty list of rules", "", "no access rule allows it", nobody, peer.As(1000, 1000), []string{"uid:1000" + sentence}},
+		{"tcp", "", "no access rule allows it", rules(t, only), peer.TCP(), []string{"tcp" + sentence}},
+		{"root about another user", "?as=1001:1001", "no access rule allows it", rules(t, only), peer.As(0, 0), []string{verdict, "uid:1001" + sentence}},
+		{"root about others, without rules", "?as=1000:1000", "no access rule allows it", nobody, peer.As(0, 0), []string{"uid:1000" + sentence}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			source := newFakeSource("github")
+			source.status.Budget = wire.Budget{Limit: 20, Free: 7}
+			source.explain = func(string) wire.Explanation {
+				return wire.Explanation{
+					Service: "github", State: "held", Summary: []string{"canary"}, Held: &wire.Held{Service: "github"},
+					LastError: "canary", RetrySeconds: 7,
+				}
+			}
+			a, _ := newAPI(t, Options{Source: source, Access: c.rules})
+			w := call{path: "/v1/explain/github" + c.query, id: c.id}.do(a)
+			require.Equal(t, wire.Explanation{
+				Service: "github", Rule: c.rule, State: "denied", Summary: c.summary, Budget: source.status.Budget,
+			}, explanationOf(t, w))
+			require.NotContains(t, w.Body.String(), "held")
+			require.NotContains(t, w.Body.String(), "lastError")
+			require.Empty(t, source.asked())
+		})
+	}
 }
 
 func TestExplainAs(t *testing.T) {

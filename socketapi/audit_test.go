@@ -3,6 +3,7 @@ package socketapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -83,6 +84,27 @@ func TestDenialsStandInTheAudit(t *testing.T) {
 	require.NotEmpty(t, lines)
 	require.Less(t, len(lines), 10, "a denied caller can't fill the disk")
 	require.Equal(t, selfPrincipal, lines[0]["principal"])
+}
+
+// TestExplainIsNoRelease also shows that a denied one stands in the audit, unless
+// it was asked for another caller.
+func TestExplainIsNoRelease(t *testing.T) {
+	o := Options{
+		Source: newFakeSource("github"),
+		Access: rules(t, access.Rule{Users: []string{"4000000"}, Services: []string{"*"}}),
+	}
+	as := func(uid int) string { return fmt.Sprintf("/v1/explain/github?as=%d:1", uid) }
+	lines := audited(t, o, func(run *running) {
+		c := run.dial(t)
+		get200(t, c, as(4000000))
+		get200(t, c, as(4000001))
+	})
+	require.Empty(t, lines)
+	lines = audited(t, o, func(run *running) { get200(t, run.dial(t), "/v1/explain/github") })
+	require.Len(t, lines, 1)
+	require.Equal(t, selfPrincipal, lines[0]["principal"])
+	require.Equal(t, "github", lines[0]["service"])
+	require.NotContains(t, lines[0], "fingerprint")
 }
 
 func TestNothingIsReleasedThatCanNotBeRecorded(t *testing.T) {

@@ -49,12 +49,15 @@ func TestClientAgainstTheAPI(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"get":      func() error { _, _, err := c.Get(t.Context(), "github", client.GetOptions{}); return err },
 		"rejected": func() error { _, _, err := c.Rejected(t.Context(), "github", "x"); return err },
-		"explain":  func() error { _, err := c.Explain(t.Context(), "github", ""); return err },
 	} {
 		var refused *wire.Error
 		require.ErrorAs(t, call(), &refused, name)
 		require.Equal(t, wire.CodePeerDenied, refused.Code, name)
 	}
+	explanation, err = c.Explain(t.Context(), "github", "")
+	require.NoError(t, err)
+	require.False(t, explanation.Allowed)
+	require.Equal(t, wire.StateDenied, explanation.State)
 	list, err = c.List(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, list.Credentials)

@@ -1,6 +1,7 @@
 package socketapi
 
 import (
+	"cmp"
 	"net/http"
 	"os"
 	"strconv"
@@ -96,28 +97,44 @@ func (a *API) serveExplain(w http.ResponseWriter, r *http.Request, s *session) e
 	}
 	rules := a.rules.Load()
 	who, verdicts := s.id, []access.Verdict(nil)
-	if as := r.URL.Query()["as"]; len(as) > 0 {
+	as := r.URL.Query()["as"]
+	if len(as) > 0 {
 		if who, err = askedFor(s, as); err != nil {
 			return err
 		}
 		verdicts = rules.Explain(who, name)
-	} else if err := a.admit(s, name); err != nil {
-		return err
 	}
-	explanation := a.source.Explain(name)
 	decision := rules.Decide(who, name)
-	explanation.Allowed = decision.Allowed
-	explanation.Rule = decision.Rule
-	if explanation.Rule == "" {
-		explanation.Rule = decision.Reason
+	if !decision.Allowed && len(as) == 0 {
+		// Nothing was asked for but words, but whoever tries names to see which
+		// rules let it in is to be seen like one that tries to read.
+		s.denied(name)
 	}
-	lines := make([]string, 0, len(verdicts)+len(explanation.Summary))
+	a.writeJSON(w, r, a.explanation(who, name, decision, verdicts))
+	return nil
+}
+
+// explanation puts together what the rules and the source say. Of a service that
+// the caller may not read the source is not even asked, so that nothing of it,
+// nor the time that the answer takes, tells whether the service exists.
+func (a *API) explanation(who *peer.Identity, name string, decision access.Decision, verdicts []access.Verdict) wire.Explanation {
+	var e wire.Explanation
+	if decision.Allowed {
+		e = a.source.Explain(name)
+	} else {
+		e = wire.Explanation{
+			Service: name, State: wire.StateDenied, Summary: []string{denial(who.Principal(), name)},
+			Budget: a.source.Status().Budget, // which every caller may see there
+		}
+	}
+	e.Allowed = decision.Allowed
+	e.Rule = cmp.Or(decision.Rule, decision.Reason)
+	lines := make([]string, 0, len(verdicts)+len(e.Summary))
 	for _, v := range verdicts {
 		lines = append(lines, "access rule "+strconv.Quote(v.Rule)+": "+v.Reason)
 	}
-	explanation.Summary = append(lines, explanation.Summary...)
-	a.writeJSON(w, r, explanation)
-	return nil
+	e.Summary = append(lines, e.Summary...)
+	return e
 }
 
 // askedFor returns the caller that as=uid:gid stands for, if s may ask about

@@ -42,6 +42,7 @@ type fakeSource struct {
 	answers  map[string]Answer
 	fails    map[string]error
 	read     func(context.Context, Request) (Answer, error) // instead of answers
+	explain  func(service string) wire.Explanation          // instead of "held"
 	requests []Request
 	rejected []string
 	held     wire.CredentialList
@@ -84,6 +85,9 @@ func (f *fakeSource) Rejected(ctx context.Context, r Request, fingerprint string
 func (f *fakeSource) Held() wire.CredentialList { return f.held }
 
 func (f *fakeSource) Explain(service string) wire.Explanation {
+	if f.explain != nil {
+		return f.explain(service)
+	}
 	return wire.Explanation{Service: service, State: "held", Summary: []string{"held"}}
 }
 

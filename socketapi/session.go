@@ -70,11 +70,13 @@ func (a *API) admit(s *session, service string) error {
 		return nil
 	}
 	s.denied(service)
-	return &wire.Error{
-		Code: wire.CodePeerDenied,
-		Message: s.principal + " may not read the credential of " + service +
-			" here: no access rule allows it; whoever runs this daemon can add one",
-	}
+	return &wire.Error{Code: wire.CodePeerDenied, Message: denial(s.principal, service)}
+}
+
+// denial says that no rule allows principal service, to principal itself.
+func denial(principal, service string) string {
+	return principal + " may not read the credential of " + service +
+		" here: no access rule allows it; whoever runs this daemon can add one"
 }
 
 // read is the gate that each credential passes on its way out: access first,

@@ -20,7 +20,8 @@ type Source interface {
 	// Held lists what is held, without tokens, sorted by service.
 	Held() wire.CredentialList
 	// Explain says what a read of service would meet; the caller's part of it
-	// (Allowed, Rule) is filled in by the API.
+	// (Allowed, Rule) is filled in by the API. Like Credential it is called only
+	// for callers that the access rules admit.
 	Explain(service string) wire.Explanation
 	// Status describes the daemon.
 	Status() wire.Status

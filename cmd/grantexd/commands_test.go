@@ -126,7 +126,7 @@ func TestParseExpiry(t *testing.T) {
 		"2026-11-21T12:00:01Z":      "2026-11-21T12:00:01Z",
 		"9999-12-31T23:59:59Z":      "9999-12-31T23:59:59Z",
 	} {
-		got, err := parseExpiry(text, now)
+		got, err := parseExpiry(text, now, false)
 		require.NoError(t, err, text)
 		require.Equal(t, want, got.Format(time.RFC3339Nano), text)
 	}
@@ -136,7 +136,7 @@ func TestParseExpiry(t *testing.T) {
 		"tomorrow": "not understood", "-1d": "not understood", "8": "not understood", "1795291236": "not understood",
 		"2027-02-30T12:00:00Z": "not understood",
 	} {
-		_, err := parseExpiry(text, now)
+		_, err := parseExpiry(text, now, false)
 		require.ErrorContains(t, err, want, text)
 		require.Equal(t, exitUsage, exitCodeOf(err))
 	}

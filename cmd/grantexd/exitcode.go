@@ -105,6 +105,8 @@ func exitCodeOf(err error) int {
 			return code
 		}
 		return exitFailure
+	case errors.As(err, &vault) && vault.Code == "":
+		return exitUpstream // it was not the vault that answered
 	case errors.As(err, &vault):
 		return vaultExit(vault.Status)
 	case errors.Is(err, upstream.ErrInvalidService):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -20,7 +21,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:   "explain SERVICE",
 		Short: "Say what a read of a service would meet",
 		Long: "explain says whether you may read a service's credential here and by which rule, whether\n" +
-			"it is held, how old it is, when it is refreshed, and what went wrong last. It asks the vault\nfor nothing.",
+			"it is held, how old it is, when it is refreshed, and what went wrong last. It asks the vault\n" +
+			"for nothing. If no rule allows it, the exit code is 4 and nothing else is told.",
 		Example:           "  grantexd explain github --as 1001:1001",
 		Args:              oneArg("the name of a service"),
 		ValidArgsFunction: a.completeServices,
@@ -37,9 +39,14 @@ func (a *app) explainCommand() *cobra.Command {
 			return err
 		}
 		if asJSON {
-			return a.printJSON(e)
+			err = a.printJSON(e)
+		} else {
+			err = a.printExplanation(a.out, e)
 		}
-		return a.printExplanation(a.out, e)
+		if err == nil && !e.Allowed {
+			err = withExit(exitRefused, errors.New("access is denied: "+plain(e.Rule)))
+		}
+		return err
 	}
 	return cmd
 }
@@ -51,7 +58,7 @@ func (a *app) printExplanation(w io.Writer, e wire.Explanation) error {
 		access = p.bad("denied")
 	}
 	var t table
-	t.row(p.bold(plain(e.Service)), e.State, "")
+	t.row(p.bold(plain(e.Service)), plain(e.State), "")
 	t.row("access", access, plain(e.Rule))
 	if h := e.Held; h != nil {
 		t.row("held", "for "+seconds(h.AgeSeconds), "fingerprint "+plain(h.Fingerprint))

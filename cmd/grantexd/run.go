@@ -81,6 +81,11 @@ func (a *app) report(err error) {
 	}
 }
 
+// warnf tells on standard error what a person should look at.
+func (a *app) warnf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.err, "grantexd: warning: "+format+"\n", args...)
+}
+
 // rootCommand puts the commands together, in the order in which help shows them.
 func (a *app) rootCommand() *cobra.Command {
 	root := &cobra.Command{

@@ -21,7 +21,7 @@ const maxSecret = 64 << 10
 // without the line break at its end. what names it in errors, which never hold
 // any of it.
 func (a *app) readSecret(path, what string) (secret.Text, error) {
-	content, err := a.readAll(path)
+	content, err := a.readAll(path, what)
 	if err != nil {
 		return secret.Text{}, withExit(exitUsage, fmt.Errorf("%s: %w", what, err))
 	}
@@ -35,7 +35,7 @@ func (a *app) readSecret(path, what string) (secret.Text, error) {
 	return secret.New(text), nil
 }
 
-func (a *app) readAll(path string) ([]byte, error) {
+func (a *app) readAll(path, what string) ([]byte, error) {
 	in := a.in
 	if path != "-" {
 		// Opening a FIFO waits for its writer, as in <(…) of a shell.
@@ -44,11 +44,25 @@ func (a *app) readAll(path string) ([]byte, error) {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }()
+		a.warnOfReaders(f, what)
 		in = f
 	} else if isTerminal(a.in) {
 		return nil, errors.New("standard input is a terminal, which would show what is typed: use a file or a pipe")
 	}
 	return io.ReadAll(io.LimitReader(in, maxSecret+1))
+}
+
+// othersMayRead is the permission of those who are neither owner nor in the
+// group: a group may be there to share the secret.
+const othersMayRead fs.FileMode = 0o004
+
+// warnOfReaders warns of a file that holds a secret and whose mode lets everybody
+// read it. Pipes, as in <(…) of a shell, have no mode that matters.
+func (a *app) warnOfReaders(f *os.File, what string) {
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode()&othersMayRead != 0 {
+		a.warnf("%s: the mode of %s (%04o) lets other users read it: chmod o= it", what, plain(f.Name()), info.Mode().Perm())
+	}
 }
 
 // createSecret writes a new file that only its owner can read. It never touches

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +16,14 @@ import (
 // apiKeyEnv is the environment variable of the developer's API key, as the
 // official SDKs call it.
 const apiKeyEnv = "GRANTEX_API_KEY"
+
+// The environment variables that stand in for flags are those of the daemon, so
+// that one environment does for both.
+const (
+	upstreamEnv  = daemon.EnvPrefix + "UPSTREAM"
+	caFileEnv    = daemon.EnvPrefix + "CA_FILE"
+	grantFileEnv = daemon.EnvPrefix + "GRANT_FILE"
+)
 
 // vaultFlags say which vault to call, and as whom.
 type vaultFlags struct {
@@ -31,7 +39,8 @@ func (a *app) vaultCommand() *cobra.Command {
 		Short: "Store, list and delete credentials in the vault",
 		Long: "vault is for the developer who fills the vault: it calls the vault itself, not the daemon.\n" +
 			"The developer's API key comes from --api-key-file or $" + apiKeyEnv + ", tokens from files or\n" +
-			"standard input (-), never from the command line, where every process could read them.",
+			"standard input (-), never from the command line, where every process could read them.\n" +
+			"As for the daemon, " + upstreamEnv + " and " + caFileEnv + " say which vault it is.",
 		Example: "  grantexd vault list --principal-id user_dev --api-key-file ./api-key",
 		Args:    subcommandArgs,
 		RunE:    showHelp,
@@ -44,8 +53,8 @@ func (a *app) vaultCommand() *cobra.Command {
 func (a *app) addVaultFlags(cmd *cobra.Command, needsKey bool) *vaultFlags {
 	v := &vaultFlags{app: a}
 	flags := cmd.Flags()
-	flags.StringVar(&v.url, "upstream", "", "the vault's `URL` without /v1 (default $GRANTEXD_UPSTREAM, else "+daemon.DefaultUpstream+")")
-	flags.StringVar(&v.caFile, "ca-file", "", "certificates (PEM) to trust besides the system's, a `FILE`")
+	flags.StringVar(&v.url, "upstream", "", "the vault's `URL` without /v1 (default $"+upstreamEnv+", else "+daemon.DefaultUpstream+")")
+	flags.StringVar(&v.caFile, "ca-file", "", "certificates (PEM) to trust besides the system's, a `FILE` (default $"+caFileEnv+")")
 	flags.DurationVar(&v.timeout, "timeout", 30*time.Second, "give up after `DURATION`")
 	flags.BoolVar(&v.asJSON, "json", false, "print JSON")
 	if needsKey {
@@ -56,13 +65,6 @@ func (a *app) addVaultFlags(cmd *cobra.Command, needsKey bool) *vaultFlags {
 
 // client returns a client of the vault. The exchange takes no API key.
 func (v *vaultFlags) client(needsKey bool) (*upstream.Client, error) {
-	url := v.url
-	if url == "" {
-		url = v.app.getenv("GRANTEXD_UPSTREAM")
-	}
-	if url == "" {
-		url = daemon.DefaultUpstream
-	}
 	var key secret.Text
 	if needsKey {
 		var err error
@@ -71,7 +73,8 @@ func (v *vaultFlags) client(needsKey bool) (*upstream.Client, error) {
 		}
 	}
 	c, err := upstream.New(upstream.Options{
-		BaseURL: url, APIKey: key, CAFile: v.caFile, UserAgent: "grantexd/" + build().Version,
+		BaseURL: cmp.Or(v.url, v.app.getenv(upstreamEnv), daemon.DefaultUpstream), APIKey: key,
+		CAFile: cmp.Or(v.caFile, v.app.getenv(caFileEnv)), UserAgent: "grantexd/" + build().Version,
 	})
 	if err != nil {
 		return nil, withExit(exitUsage, fmt.Errorf("vault: %w", err))
@@ -89,8 +92,13 @@ func (v *vaultFlags) apiKey() (secret.Text, error) {
 	return secret.Text{}, usagef("vault: the developer's API key is missing: give --api-key-file FILE, or set %s", apiKeyEnv)
 }
 
-// call calls the vault, within the timeout.
-func (v *vaultFlags) call(ctx context.Context, needsKey bool, do func(context.Context, *upstream.Client) error) error {
+// call calls the vault with the API key, within the timeout.
+func (v *vaultFlags) call(ctx context.Context, do func(context.Context, *upstream.Client) error) error {
+	return v.callAs(ctx, true, explainDeveloperError, do)
+}
+
+// callAs calls the vault; explain adds to an error what to do about it.
+func (v *vaultFlags) callAs(ctx context.Context, needsKey bool, explain func(error) error, do func(context.Context, *upstream.Client) error) error {
 	if v.timeout <= 0 {
 		return usagef("--timeout must be above 0")
 	}
@@ -101,34 +109,5 @@ func (v *vaultFlags) call(ctx context.Context, needsKey bool, do func(context.Co
 	defer c.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, v.timeout)
 	defer cancel()
-	return explainVault(do(ctx, c), needsKey)
-}
-
-// explainVault adds to an error what to do about it.
-func explainVault(err error, needsKey bool) error {
-	var answer *upstream.Error
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, upstream.ErrNoToken):
-		return withExit(exitUsage, fmt.Errorf("%w: check the file of the key or token", err))
-	case !errors.As(err, &answer):
-		return err
-	}
-	advice := ""
-	switch {
-	case answer.Status == 401 && needsKey:
-		advice = ": check the API key and --upstream"
-	case answer.Status == 401 && answer.GrantRejected():
-		advice = ": the grant expired or was revoked, or is another vault's; make a new one"
-	case answer.Status == 401:
-		advice = ": check --upstream, the address without /v1"
-	case answer.Status == 404 && needsKey:
-		advice = ": check the id (grantexd vault list)"
-	case answer.Status == 403:
-		advice = ": a grant with one of the service's scopes is needed"
-	case answer.Status == 429 && answer.RetryAfter > 0:
-		advice = ": try again in " + seconds(answer.RetryAfter.Seconds())
-	}
-	return fmt.Errorf("%w%s", err, advice)
+	return explain(do(ctx, c))
 }

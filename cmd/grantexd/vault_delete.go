@@ -27,7 +27,7 @@ func (a *app) vaultDeleteCommand() *cobra.Command {
 		if !yes && (!isTerminal(a.in) || v.apiKeyFile == "-") {
 			return usagef("delete: there is no terminal to ask on: give --yes to delete without being asked")
 		}
-		return v.call(cmd.Context(), true, func(ctx context.Context, c *upstream.Client) error {
+		return v.call(cmd.Context(), func(ctx context.Context, c *upstream.Client) error {
 			if !yes {
 				stored, err := c.Get(ctx, args[0])
 				if err != nil {

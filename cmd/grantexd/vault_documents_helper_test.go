@@ -222,7 +222,8 @@ func (s commandSide) store(p upstream.StoreParams) (*upstream.StoreResult, error
 	if err := s.run(&out, p.AccessToken.Reveal(), secrets, args...); err != nil {
 		return nil, err
 	}
-	return (*upstream.StoreResult)(&out), nil
+	return &upstream.StoreResult{ID: out.ID, PrincipalID: out.PrincipalID, Service: out.Service,
+		CredentialType: out.CredentialType, CreatedAt: out.CreatedAt.Time}, nil
 }
 
 func (s commandSide) list(p upstream.ListParams) ([]upstream.StoredCredential, error) {
@@ -270,12 +271,9 @@ func (s commandSide) exchange(grant secret.Text, service string) (*upstream.Cred
 
 func (s commandSide) stored(c storedJSON) upstream.StoredCredential {
 	out := upstream.StoredCredential{ID: c.ID, PrincipalID: c.PrincipalID, Service: c.Service, CredentialType: c.CredentialType,
-		CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt}
+		TokenExpiresAt: c.TokenExpiresAt.Time, CreatedAt: c.CreatedAt.Time, UpdatedAt: c.UpdatedAt.Time}
 	var compact bytes.Buffer // people read the command's JSON, so it is indented
 	require.NoError(s.t, json.Compact(&compact, c.Metadata))
 	out.Metadata = compact.Bytes()
-	if c.TokenExpiresAt != nil {
-		out.TokenExpiresAt = *c.TokenExpiresAt
-	}
 	return out
 }

@@ -14,8 +14,8 @@ var expiryLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-0
 const maxExpiry = 9999
 
 // parseExpiry reads when a token ends: an ISO 8601 time, or a duration from now
-// such as 8h or 30d. It must be in the future.
-func parseExpiry(text string, now time.Time) (time.Time, error) {
+// such as 8h or 30d. It must be in the future unless allowExpired is set.
+func parseExpiry(text string, now time.Time, allowExpired bool) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -23,8 +23,8 @@ func parseExpiry(text string, now time.Time) (time.Time, error) {
 	switch {
 	case !ok:
 		return time.Time{}, usagef(`--token-expires-at: not understood: write a time with its zone, such as 2027-01-31T12:00:00Z, or a duration from now, such as 8h or 30d`)
-	case !expiry.After(now):
-		return time.Time{}, usagef("--token-expires-at: this is past: nobody could use the token")
+	case !expiry.After(now) && !allowExpired:
+		return time.Time{}, usagef("--token-expires-at: this is past: nobody could use the token; --allow-expired stores it all the same")
 	case expiry.UTC().Year() > maxExpiry:
 		return time.Time{}, usagef("--token-expires-at: this is too far away: leave it out for a token that does not expire")
 	}

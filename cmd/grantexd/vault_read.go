@@ -10,14 +10,11 @@ import (
 )
 
 func toStoredJSON(c upstream.StoredCredential) storedJSON {
-	out := storedJSON{
+	return storedJSON{
 		ID: c.ID, PrincipalID: c.PrincipalID, Service: c.Service, CredentialType: c.CredentialType,
-		Metadata: c.Metadata, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+		TokenExpiresAt: vaultTime{c.TokenExpiresAt}, Metadata: c.Metadata,
+		CreatedAt: vaultTime{c.CreatedAt}, UpdatedAt: vaultTime{c.UpdatedAt},
 	}
-	if !c.TokenExpiresAt.IsZero() {
-		out.TokenExpiresAt = &c.TokenExpiresAt
-	}
-	return out
 }
 
 func (a *app) vaultListCommand() *cobra.Command {
@@ -33,7 +30,7 @@ func (a *app) vaultListCommand() *cobra.Command {
 	cmd.Flags().StringVar(&p.PrincipalID, "principal-id", "", "only those of the end user with this `ID`")
 	cmd.Flags().StringVar(&p.Service, "service", "", "only those of the service with this `NAME`")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return v.call(cmd.Context(), true, func(ctx context.Context, c *upstream.Client) error {
+		return v.call(cmd.Context(), func(ctx context.Context, c *upstream.Client) error {
 			list, err := c.List(ctx, p)
 			if err != nil {
 				return err
@@ -74,7 +71,7 @@ func (a *app) vaultGetCommand() *cobra.Command {
 	}
 	v := a.addVaultFlags(cmd, true)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return v.call(cmd.Context(), true, func(ctx context.Context, c *upstream.Client) error {
+		return v.call(cmd.Context(), func(ctx context.Context, c *upstream.Client) error {
 			stored, err := c.Get(ctx, args[0])
 			if err != nil {
 				return err

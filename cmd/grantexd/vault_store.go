@@ -16,10 +16,10 @@ type storedJSON struct {
 	PrincipalID    string          `json:"principalId"`
 	Service        string          `json:"service"`
 	CredentialType string          `json:"credentialType"`
-	TokenExpiresAt *time.Time      `json:"tokenExpiresAt"`
+	TokenExpiresAt vaultTime       `json:"tokenExpiresAt"`
 	Metadata       json.RawMessage `json:"metadata"`
-	CreatedAt      time.Time       `json:"createdAt"`
-	UpdatedAt      time.Time       `json:"updatedAt"`
+	CreatedAt      vaultTime       `json:"createdAt"`
+	UpdatedAt      vaultTime       `json:"updatedAt"`
 }
 
 // storeResultJSON is its answer to a store.
@@ -28,50 +28,55 @@ type storeResultJSON struct {
 	PrincipalID    string    `json:"principalId"`
 	Service        string    `json:"service"`
 	CredentialType string    `json:"credentialType"`
-	CreatedAt      time.Time `json:"createdAt"`
+	CreatedAt      vaultTime `json:"createdAt"`
+}
+
+// storeFlags are what store is given, but for what upstream.StoreParams takes as
+// it is.
+type storeFlags struct {
+	tokenFile, refreshFile, expires, metadata string
+	allowExpired                              bool
 }
 
 func (a *app) vaultStoreCommand() *cobra.Command {
 	var p upstream.StoreParams
-	var tokenFile, refreshFile, expires, metadata string
+	var f storeFlags
 	cmd := &cobra.Command{
 		Use:   "store",
 		Short: "Store a credential",
 		Long: "store puts a credential into the vault, in place of the one that this principal has for\n" +
-			"this service. The tokens are read from files or, one of them, from standard input.",
-		Example: "  gh auth token | grantexd vault store --principal-id user_dev --service github \\\n    --token-file - --token-expires-at 8h --metadata '{\"login\":\"octocat\"}'",
+			"this service. The tokens are read from files or, one of them, from standard input: the\n" +
+			"access token if --token-file is not given.",
+		Example: "  gh auth token | grantexd vault store --principal-id user_dev --service github \\\n    --token-expires-at 8h --metadata '{\"login\":\"octocat\"}'",
 		Args:    noArgs,
 	}
 	v := a.addVaultFlags(cmd, true)
 	flags := cmd.Flags()
 	flags.StringVar(&p.PrincipalID, "principal-id", "", "the `ID` of the end user who owns the credential (required)")
 	flags.StringVar(&p.Service, "service", "", "the service's `NAME`, such as github (required)")
-	flags.StringVar(&tokenFile, "token-file", "", "the access token, a `FILE` (- for standard input; required)")
+	flags.StringVar(&f.tokenFile, "token-file", "", "the access token, a `FILE` (- for standard input, the default unless that is a terminal)")
 	flags.StringVar(&p.CredentialType, "credential-type", "", "free `TEXT`, such as oauth2 or api_key (default: the vault's)")
-	flags.StringVar(&refreshFile, "refresh-token-file", "", "the refresh token, a `FILE` (- for standard input)")
-	flags.StringVar(&expires, "token-expires-at", "", "when the access token ends: an ISO 8601 `TIME`, or a duration from now (8h, 30d)")
-	flags.StringVar(&metadata, "metadata", "", "a `JSON` object to keep with it")
-	for _, name := range []string{"principal-id", "service", "token-file"} {
+	flags.StringVar(&f.refreshFile, "refresh-token-file", "", "the refresh token, a `FILE` (- for standard input)")
+	flags.StringVar(&f.expires, "token-expires-at", "", "when the access token ends: an ISO 8601 `TIME`, or a duration from now (8h, 30d)")
+	flags.BoolVar(&f.allowExpired, "allow-expired", false, "store it even if --token-expires-at is past")
+	flags.StringVar(&f.metadata, "metadata", "", "a `JSON` object to keep with it, or @FILE for a file that holds one")
+	for _, name := range []string{"principal-id", "service"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
-		if p.TokenExpiresAt, err = parseExpiry(expires, time.Now()); err != nil {
+		if p.TokenExpiresAt, err = parseExpiry(f.expires, time.Now(), f.allowExpired); err != nil {
 			return err
 		}
-		if metadata != "" {
-			var object map[string]any
-			if json.Unmarshal([]byte(metadata), &object) != nil || object == nil {
-				return usagef(`--metadata must be a JSON object, such as '{"login":"octocat"}'`)
-			}
-			p.Metadata = json.RawMessage(metadata)
+		if p.Metadata, err = readMetadata(f.metadata); err != nil {
+			return err
 		}
 		if !upstream.ValidService(p.Service) {
 			return usagef("--service: %s", upstream.ErrInvalidService)
 		}
-		if err := a.readTokens(&p, v, tokenFile, refreshFile); err != nil {
+		if err := a.readTokens(&p, v, f); err != nil {
 			return err
 		}
-		return v.call(cmd.Context(), true, func(ctx context.Context, c *upstream.Client) error {
+		return v.call(cmd.Context(), func(ctx context.Context, c *upstream.Client) error {
 			stored, err := c.Store(ctx, p)
 			if err != nil {
 				return err
@@ -83,28 +88,38 @@ func (a *app) vaultStoreCommand() *cobra.Command {
 }
 
 // readTokens reads what store sends. Standard input can be read once.
-func (a *app) readTokens(p *upstream.StoreParams, v *vaultFlags, tokenFile, refreshFile string) (err error) {
+func (a *app) readTokens(p *upstream.StoreParams, v *vaultFlags, f storeFlags) (err error) {
+	const flag = "--token-file"
+	what := flag
+	if f.tokenFile == "" {
+		if isTerminal(a.in) {
+			return usagef("store: the access token is missing: pipe it in, or give " + flag + " FILE")
+		}
+		f.tokenFile, what = "-", "standard input, for want of "+flag
+	}
 	fromStdin := 0
-	for _, file := range []string{tokenFile, refreshFile, v.apiKeyFile} {
+	for _, file := range []string{f.tokenFile, f.refreshFile, v.apiKeyFile} {
 		if file == "-" {
 			fromStdin++
 		}
 	}
 	if fromStdin > 1 {
-		return usagef("only one of --token-file, --refresh-token-file and --api-key-file can be standard input: use a file for the others")
+		return usagef("only one of " + flag + " (the default), --refresh-token-file and --api-key-file can be standard input: use a file for the others")
 	}
-	if p.AccessToken, err = a.readSecret(tokenFile, "--token-file"); err != nil {
+	if p.AccessToken, err = a.readSecret(f.tokenFile, what); err != nil {
 		return err
 	}
-	if refreshFile != "" {
-		p.RefreshToken, err = a.readSecret(refreshFile, "--refresh-token-file")
+	if f.refreshFile != "" {
+		p.RefreshToken, err = a.readSecret(f.refreshFile, "--refresh-token-file")
 	}
 	return err
 }
 
 func (a *app) printStoreResult(r *upstream.StoreResult, asJSON bool) error {
 	if asJSON {
-		return a.printJSON(storeResultJSON(*r))
+		return a.printJSON(storeResultJSON{
+			ID: r.ID, PrincipalID: r.PrincipalID, Service: r.Service, CredentialType: r.CredentialType, CreatedAt: vaultTime{r.CreatedAt},
+		})
 	}
 	var t table
 	t.row("id", plain(r.ID))
@@ -113,12 +128,4 @@ func (a *app) printStoreResult(r *upstream.StoreResult, asJSON bool) error {
 	t.row("type", plain(r.CredentialType))
 	t.row("created", moment(r.CreatedAt))
 	return t.print(a.out)
-}
-
-// moment writes a time for people, in their zone.
-func moment(t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return t.Local().Format("2006-01-02 15:04:05 MST")
 }

@@ -32,7 +32,8 @@ type Decision struct {
 	// Rule is the name of the rule that allows it, "" if none does or there
 	// are no rules.
 	Rule string
-	// Reason says why, for explain and check. A denied caller must not see it.
+	// Reason says why, for explain and check. That of a denial says nothing of
+	// the rules, so that the denied caller may see it.
 	Reason string
 }
 

@@ -18,7 +18,7 @@ type Verdict struct {
 }
 
 // Explain returns what each rule says, in the order of the config. It is nil if
-// there are no rules. Like a [Decision]'s reason it is not for the denied
+// there are no rules. Unlike a [Decision]'s reason it is not for the denied
 // caller.
 func (r *Rules) Explain(id *peer.Identity, service string) []Verdict {
 	if r == nil {

@@ -27,15 +27,22 @@ type CredentialList struct {
 	Credentials []Held `json:"credentials"`
 }
 
-// Explanation is the body of GET /v1/explain/{service}.
+// StateDenied is the state of an [Explanation] for a caller that no access rule
+// lets read the service.
+const StateDenied = "denied"
+
+// Explanation is the body of GET /v1/explain/{service}. For a caller that may not
+// read the service it speaks of access and the budget alone, whether the service
+// exists or not.
 type Explanation struct {
 	Service string `json:"service"`
 	// Allowed says whether the asking caller may read it here.
 	Allowed bool `json:"allowed"`
-	// Rule names the access rule that decides, or says that there are none.
+	// Rule names the access rule that decides, or says that there are none or
+	// that none allows it.
 	Rule string `json:"rule"`
 	// State is one of held, stale, refused, uncovered, failing, unknown,
-	// withheld.
+	// withheld, or [StateDenied].
 	State string `json:"state"`
 	// Summary says all that matters in sentences that a person acts on.
 	Summary []string `json:"summary"`
