@@ -290,7 +290,7 @@ access:
 }
 
 func TestALowerLimitTakesTheReserveDown(t *testing.T) {
-	for limit, want := range map[int]int{1: 0, 5: 2, 19: 7, 20: 8, 1000: 8} {
+	for limit, want := range map[int]int{1: 0, 5: 2, 19: 7, 20: 8} {
 		c, _, err := load(t, fmt.Sprintf("budget: {limit: %d}\n", limit))
 		require.NoError(t, err)
 		require.Equal(t, want, c.Budget.Reserve, "limit %d", limit)

@@ -177,6 +177,9 @@ func (b *Broker) admitCooldown(s *service, caller string, deadline time.Time, no
 	if wait, late := probe.tooLateFor(deadline, now); late {
 		return verdict{err: err.in(wait)}, true
 	}
-	b.raise(probe, caller)
-	return verdict{pause: &pause{limit: time.Until(deadline), late: err.in(0), changed: b.changed}}, true
+	left := time.Until(deadline)
+	if left > 0 {
+		b.raise(probe, caller)
+	}
+	return verdict{pause: &pause{limit: left, late: err.in(0), changed: b.changed}}, true
 }

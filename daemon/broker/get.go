@@ -151,7 +151,7 @@ func (p *pause) sleep(ctx context.Context, deadline time.Time) error {
 	case <-p.changed:
 		return nil
 	case <-timer.C:
-		if p.limit > left {
+		if p.limit >= left {
 			return p.late
 		}
 		return nil
@@ -237,9 +237,6 @@ func (b *Broker) admitFlight(s *service, caller string, deadline time.Time, now 
 	if err := preflight(b.gate.Load().grant, s.name); err != nil {
 		return verdict{err: err}
 	}
-	if time.Until(deadline) <= 0 {
-		return verdict{err: errNoAnswer} // an exchange would be for nobody
-	}
 	if s.flight != nil {
 		return b.join(s.flight, caller, deadline, now)
 	}
@@ -248,6 +245,9 @@ func (b *Broker) admitFlight(s *service, caller string, deadline time.Time, now 
 	}
 	if v, limited := b.admitName(s, caller, deadline, now); limited {
 		return v
+	}
+	if time.Until(deadline) <= 0 {
+		return verdict{err: errNoAnswer} // it would be for nobody
 	}
 	s = b.service(s.name)
 	f := b.start(s, flightFor{caller: caller, class: classMiss})

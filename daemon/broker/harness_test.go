@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -27,6 +30,8 @@ type call struct {
 	service string
 	token   string
 	class   upstream.Class
+	// last says that it might have taken the last slot.
+	last bool
 }
 
 // fakeVault is an Upstream with an answer for each service.
@@ -38,14 +43,24 @@ type fakeVault struct {
 	answer func(token, service string) (*upstream.Credential, error)
 	// delay is the time an answer takes.
 	delay time.Duration
+	// ahead is by how much its clock is ahead of the time that passes.
+	ahead time.Duration
+	// slot stands in for the budget: since when in the test a departure may
+	// leave. Nil lets all leave at once.
+	slot  func(class upstream.Class, service string) time.Duration
 	calls []call
 }
 
 func (v *fakeVault) Exchange(ctx context.Context, token secret.Text, service string) (*upstream.Credential, error) {
 	dep := upstream.DepartureFrom(ctx)
+	if err := v.waitForSlot(ctx, dep, service); err != nil {
+		return nil, err
+	}
+	last := dep.MayTakeLast()
 	dep.Departed()
 	v.mu.Lock()
-	v.calls = append(v.calls, call{at: time.Since(v.started), service: service, token: token.Reveal(), class: dep.Class()})
+	v.calls = append(v.calls, call{at: time.Since(v.started), service: service, token: token.Reveal(),
+		class: dep.Class(), last: last})
 	answer, delay := v.answer, v.delay
 	v.mu.Unlock()
 	select {
@@ -56,13 +71,69 @@ func (v *fakeVault) Exchange(ctx context.Context, token secret.Text, service str
 	if answer == nil {
 		return nil, errNotFound
 	}
-	return answer(token.Reveal(), service)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	cred, err := answer(token.Reveal(), service)
+	if cred != nil && cred.Date.IsZero() {
+		cred.Date = time.Now().Add(v.ahead).Truncate(time.Second)
+	}
+	return cred, err
+}
+
+// waitForSlot does what the budget does: it speaks up about a wait when that is
+// news, and only then.
+func (v *fakeVault) waitForSlot(ctx context.Context, dep *upstream.Departure, service string) error {
+	told := time.Duration(0)
+	for {
+		opens := v.slotFor(dep.Class(), service)
+		wait := opens - time.Since(v.started)
+		if wait <= 0 {
+			return ctx.Err()
+		}
+		if opens != told {
+			told = opens
+			dep.Delayed(wait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-dep.Changed():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (v *fakeVault) slotFor(class upstream.Class, service string) time.Duration {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.slot == nil {
+		return 0
+	}
+	return v.slot(class, service)
+}
+
+// opensAt lets departures of each class leave from that time of the test on.
+func (v *fakeVault) opensAt(refresh, miss, check time.Duration) {
+	v.slots(func(class upstream.Class, _ string) time.Duration {
+		return map[upstream.Class]time.Duration{
+			upstream.ClassRefresh: refresh, upstream.ClassMiss: miss, upstream.ClassCheck: check,
+		}[class]
+	})
+}
+
+func (v *fakeVault) slots(slot func(upstream.Class, string) time.Duration) {
+	v.change(func() { v.slot = slot })
 }
 
 func (v *fakeVault) set(answer func(token, service string) (*upstream.Credential, error)) {
+	v.change(func() { v.answer = answer })
+}
+
+// change changes what the answers depend on, which are made one at a time.
+func (v *fakeVault) change(f func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.answer = answer
+	f()
 }
 
 // fail makes every exchange fail with err.
@@ -87,10 +158,14 @@ func (v *fakeVault) seen() []call {
 
 func (v *fakeVault) count() int { return len(v.seen()) }
 
+// credential is what the vault answers with; the fake vault adds its Date.
 func credential(service, token string, expires time.Time) *upstream.Credential {
+	if !expires.IsZero() {
+		expires = expires.UTC()
+	}
 	return &upstream.Credential{
 		AccessToken: secret.New(token), Service: service, CredentialType: "oauth2",
-		TokenExpiresAt: expires, Metadata: []byte("{}"), Date: time.Now().Truncate(time.Second),
+		TokenExpiresAt: expires, Metadata: []byte("{}"),
 	}
 }
 
@@ -113,43 +188,37 @@ type bench struct {
 	vault  *fakeVault
 	clock  *clock.Fake
 	b      *broker.Broker
+	log    *logLines
 	start  time.Time
 	reread func()
 	// withheld counts the calls of Options.Withhold.
 	withheld int
+	// stop ends Run and waits until it has returned.
+	stop func()
 }
 
 // run makes a bench with a usable grant and hands it to body, inside a bubble.
 // When body returns, the broker must stop without leaving anything behind.
-func run(t *testing.T, tunables broker.Tunables, body func(*bench)) {
+func run(t *testing.T, tunables broker.Tunables, body func(*bench), adjust ...func(*broker.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		k := newBench(t, tunables)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- k.b.Run(ctx) }()
-		defer func() {
-			cancel()
-			require.NoError(t, <-done)
-		}()
-		body(k)
+		newBench(t, tunables, adjust...).run(body)
 	})
 }
 
-func newBench(t *testing.T, tunables broker.Tunables) *bench {
+func newBench(t *testing.T, tunables broker.Tunables, adjust ...func(*broker.Options)) *bench {
 	t.Helper()
 	vault := &fakeVault{started: time.Now(), delay: latency}
 	vault.store("first", 8*time.Hour)
-	return newBenchOn(t, tunables, vault, clock.NewFake())
+	return newBenchOn(t, tunables, vault, clock.NewFake(), adjust...)
 }
 
 // newBenchOn is a broker of its own, not running yet, on a vault and a clock that
 // are there already.
-func newBenchOn(t *testing.T, tunables broker.Tunables, vault *fakeVault, c *clock.Fake) *bench {
+func newBenchOn(t *testing.T, tunables broker.Tunables, vault *fakeVault, c *clock.Fake, adjust ...func(*broker.Options)) *bench {
 	t.Helper()
-	k := &bench{t: t, vault: vault, clock: c, start: time.Now()}
-	var err error
-	k.b, err = broker.New(broker.Options{
+	k := &bench{t: t, vault: vault, clock: c, log: &logLines{}, start: time.Now()}
+	o := broker.Options{
 		Upstream: k.vault, Clock: k.clock, Tunables: tunables,
 		Reread: func(context.Context) error {
 			if k.reread != nil {
@@ -160,10 +229,44 @@ func newBenchOn(t *testing.T, tunables broker.Tunables, vault *fakeVault, c *clo
 		Fingerprint: func(s secret.Text) string { return "fp-" + s.Reveal() },
 		Render:      func(c *upstream.Credential, _ string) any { return c.AccessToken.Reveal() },
 		Withhold:    func() { k.withheld++ },
-	})
+		Logger:      slog.New(slog.NewJSONHandler(k.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, a := range adjust {
+		a(&o)
+	}
+	var err error
+	k.b, err = broker.New(o)
 	require.NoError(t, err)
 	k.b.SetGrant(k.grant("jwt-1", "grnt-1", "*"))
 	return k
+}
+
+// prefetch is an adjustment for run.
+func prefetch(services ...string) func(*broker.Options) {
+	return func(o *broker.Options) { o.Prefetch = services }
+}
+
+// logLines keeps the lines of a log.
+type logLines struct {
+	mu    sync.Mutex // guards lines
+	lines []string
+}
+
+// Write implements [io.Writer].
+func (l *logLines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(line))
+	return len(line), nil
+}
+
+// with returns the lines that contain all of the words.
+func (l *logLines) with(words ...string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(l.lines), func(line string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
+	})
 }
 
 // grant is a usable grant of a day.
@@ -199,6 +302,56 @@ func (k *bench) ask(r broker.Request) (string, error) {
 	return a.Rendered.(string), nil
 }
 
+// answer reads and requires that a credential comes.
+func (k *bench) answer(service string) broker.Answer {
+	k.t.Helper()
+	a, err := k.b.Get(k.t.Context(), broker.Request{Service: service, Caller: "uid:1000", Wait: 10 * time.Second})
+	require.NoError(k.t, err)
+	return a
+}
+
+// fails asks and requires a failure of that kind.
+func (k *bench) fails(r broker.Request, kind broker.Kind) *broker.Error {
+	k.t.Helper()
+	got, err := k.ask(r)
+	var e *broker.Error
+	require.ErrorAs(k.t, err, &e, "a credential came: %q", got)
+	require.Equal(k.t, kind, e.Kind, e.Message)
+	return e
+}
+
+// reader is a read by a caller that would wait so long.
+func reader(service, caller string, wait time.Duration) broker.Request {
+	return broker.Request{Service: service, Caller: caller, Wait: wait}
+}
+
+// outcome is how a read in the background ended.
+type outcome struct {
+	token string
+	err   error
+	took  time.Duration
+}
+
+// later asks in the background.
+func (k *bench) later(r broker.Request) <-chan outcome {
+	done := make(chan outcome, 1)
+	began := time.Now()
+	go func() {
+		token, err := k.ask(r)
+		done <- outcome{token: token, err: err, took: time.Since(began)}
+	}()
+	return done
+}
+
+// gets requires that the read brought the token.
+func (k *bench) gets(done <-chan outcome, token string) time.Duration {
+	k.t.Helper()
+	o := <-done
+	require.NoError(k.t, o.err)
+	require.Equal(k.t, token, o.token)
+	return o.took
+}
+
 // want reads and requires the token.
 func (k *bench) want(service, token string) {
 	k.t.Helper()
@@ -210,14 +363,24 @@ func (k *bench) want(service, token string) {
 // refuse reads and requires a failure of that kind.
 func (k *bench) refuse(service string, kind broker.Kind) *broker.Error {
 	k.t.Helper()
-	got, err := k.get(service)
-	var e *broker.Error
-	require.ErrorAs(k.t, err, &e, "a credential came: %q", got)
-	require.Equal(k.t, kind, e.Kind, e.Message)
-	return e
+	return k.fails(reader(service, "uid:1000", 10*time.Second), kind)
 }
 
 // same answers with the same token and expiry, whenever it is asked.
 func same(token string, expires time.Time) func(string, string) (*upstream.Credential, error) {
 	return func(_, service string) (*upstream.Credential, error) { return credential(service, token, expires), nil }
+}
+
+// run runs the broker while body does.
+func (k *bench) run(body func(*bench)) {
+	k.t.Helper()
+	ctx, cancel := context.WithCancel(k.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- k.b.Run(ctx) }()
+	k.stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(k.t, <-done)
+	})
+	defer k.stop()
+	body(k)
 }

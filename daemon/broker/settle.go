@@ -135,6 +135,7 @@ func (b *Broker) settleError(f *flight, err error, now time.Duration) {
 	isAnswer := errors.As(err, &e)
 	switch {
 	case isAnswer && e.GrantRejected():
+		b.succeeded(f.service, now) // the vault works: it has an opinion
 		b.reject()
 		b.deliverAll(f, result{err: errRejected})
 	case isAnswer && e.Status == http.StatusNotFound && e.Code != "":

@@ -94,6 +94,9 @@ func (b *Broker) join(f *flight, caller string, deadline time.Time, now time.Dur
 	if wait, late := f.tooLateFor(deadline, now); late {
 		return verdict{err: b.delayedError(wait)}
 	}
+	if time.Until(deadline) <= 0 {
+		return verdict{err: errNoAnswer}
+	}
 	w := &waiter{flight: f, deadline: deadline, result: make(chan result, 1)}
 	f.waiters[w] = struct{}{}
 	b.raise(f, caller)

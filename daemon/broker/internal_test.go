@@ -1,0 +1,228 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/grantexd/grantexd/daemon/grant"
+	"github.com/grantexd/grantexd/upstream"
+	"github.com/grantexd/grantexd/upstream/clock"
+	"github.com/grantexd/grantexd/upstream/secret"
+)
+
+// exchangeFunc is an Upstream that says nothing of departures.
+type exchangeFunc func(token, service string) (*upstream.Credential, error)
+
+func (f exchangeFunc) Exchange(_ context.Context, token secret.Text, service string) (*upstream.Credential, error) {
+	return f(token.Reveal(), service)
+}
+
+func newInternal(t *testing.T, up Upstream) *Broker {
+	t.Helper()
+	b, err := New(Options{
+		Upstream: up, Clock: clock.NewFake(), Reread: func(context.Context) error { return nil },
+		Fingerprint: func(s secret.Text) string { return s.Reveal() },
+		Render:      func(c *upstream.Credential, _ string) any { return c.AccessToken.Reveal() },
+	})
+	require.NoError(t, err)
+	return b
+}
+
+func consentNumber(n int) grant.Snapshot {
+	g := &grant.Grant{Token: secret.New(fmt.Sprint(n)), Claims: grant.Claims{GrantID: fmt.Sprint(n)}}
+	g.Hash[0], g.Hash[1] = byte(n), byte(n>>8)
+	return grant.Snapshot{State: grant.Usable, Grant: g}
+}
+
+func TestRefreshTime(t *testing.T) {
+	b := newInternal(t, exchangeFunc(nil))
+	const now = time.Hour
+	for life, lead := range map[time.Duration]time.Duration{
+		time.Second: 0, time.Minute - 1: 0,
+		time.Minute:       30 * time.Second, // half of the life
+		100 * time.Second: 30 * time.Second, // 20 % are less than the least
+		150 * time.Second: 30 * time.Second,
+		200 * time.Second: 40 * time.Second, // 20 %
+		25 * time.Minute:  5 * time.Minute,
+		8 * time.Hour:     5 * time.Minute, // the most
+		farAway:           5 * time.Minute,
+	} {
+		for range 100 {
+			at := b.refreshTime(life, now)
+			if lead == 0 {
+				require.Zero(t, at, life)
+				continue
+			}
+			require.GreaterOrEqual(t, at, max(now+30*time.Second, now+life-lead*11/10), life)
+			require.LessOrEqual(t, at, max(now+30*time.Second, now+life-lead*9/10), life)
+		}
+	}
+}
+
+func TestFreshWithoutExpiryGrowsWithTheirNumber(t *testing.T) {
+	b := newInternal(t, exchangeFunc(nil))
+	fresh := func(services int) time.Duration {
+		clear(b.services)
+		for i := range services {
+			b.service(fmt.Sprint(i)).held = &held{}
+		}
+		return b.freshWithoutExpiry(b.service("0"))
+	}
+	require.Equal(t, 5*time.Minute, fresh(1))
+	require.Equal(t, 5*time.Minute, fresh(59), "59 × 61 s / 12 are less than five minutes")
+	require.Equal(t, 305*time.Second, fresh(60))
+	require.Equal(t, 120*61*time.Second/12, fresh(120))
+}
+
+func TestDoubled(t *testing.T) {
+	for n, want := range map[int]time.Duration{0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 1000: 10} {
+		require.Equal(t, want*time.Second, doubled(time.Second, 10*time.Second, n), n)
+	}
+	require.Equal(t, time.Second, doubled(time.Minute, time.Second, 1))
+}
+
+func TestHumanize(t *testing.T) {
+	for wait, want := range map[time.Duration]time.Duration{
+		-time.Hour: time.Second, 0: time.Second, 1: time.Second, time.Second: time.Second,
+		time.Second + 1: 2 * time.Second, 40 * time.Second: 40 * time.Second,
+	} {
+		require.Equal(t, want, humanize(wait), wait)
+	}
+}
+
+func TestUnixNano(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 5, time.UTC)
+	require.Equal(t, now.UnixNano(), unixNano(now))
+	require.EqualValues(t, 1, unixNano(time.Unix(0, 0)), "0 stands for no time")
+	require.Positive(t, unixNano(time.Time{}))
+	require.Less(t, unixNano(time.Time{}), unixNano(now))
+	for _, year := range []int{2263, 9999, math.MaxInt32} {
+		require.Greater(t, unixNano(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)), unixNano(now), year)
+	}
+}
+
+// Whatever callers invent leaves nothing behind once it has been forgotten.
+func TestNothingIsKeptOfInventedNamesAndReports(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failing := false
+		b := newInternal(t, exchangeFunc(func(_, service string) (*upstream.Credential, error) {
+			if failing {
+				return nil, errors.New("broken")
+			}
+			if service == "github" {
+				return &upstream.Credential{AccessToken: secret.New("t"), Service: service}, nil
+			}
+			return nil, &upstream.Error{Status: 404, Code: "NOT_FOUND", RequestID: "1"}
+		}))
+		b.SetGrant(consentNumber(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		for i := range 600 {
+			caller := fmt.Sprint("uid:", i)
+			_, err := b.Get(t.Context(), Request{Service: fmt.Sprint("name", i), Caller: caller, Wait: time.Second})
+			require.Error(t, err)
+			_, _ = b.Rejected(t.Context(), Request{Service: "github", Caller: caller, Wait: time.Second}, "t")
+			time.Sleep(time.Second)
+		}
+		services, _ := b.sizes()
+		require.LessOrEqual(t, services, 50, "those of the last half minute, give or take a look of Run")
+		failing = true
+		for i := range 100 {
+			_, _ = b.Get(t.Context(), Request{Service: fmt.Sprint("other", i), Caller: fmt.Sprint("uid:", i), Wait: time.Second})
+			time.Sleep(time.Second)
+		}
+		time.Sleep(2 * time.Hour)
+		services, callers := b.sizes()
+		require.Zero(t, callers)
+		require.Equal(t, 1, services, "github is known")
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// sizes is how many services and callers there are accounts of.
+func (b *Broker) sizes() (services, callers int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.services), len(b.callers)
+}
+
+// A read that starts after SetGrant has returned never gets what belongs to the
+// consent before, however many read meanwhile.
+func TestSetGrantIsABarrier(t *testing.T) {
+	b := newInternal(t, exchangeFunc(func(token, service string) (*upstream.Credential, error) {
+		return &upstream.Credential{AccessToken: secret.New(token), Service: service}, nil
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	var inForce atomic.Int64
+	var readers sync.WaitGroup
+	var hits atomic.Int64
+	for r := range 4 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				least := inForce.Load()
+				a, err := b.Get(ctx, Request{Service: fmt.Sprint("s", r%2), Caller: "uid:1", Wait: time.Second})
+				if err != nil {
+					continue
+				}
+				hits.Add(1)
+				var got int64
+				_, _ = fmt.Sscan(a.Rendered.(string), &got)
+				if got < least {
+					t.Errorf("got a credential of consent %d while %d was in force", got, least)
+					return
+				}
+			}
+		})
+	}
+	for n := 1; n <= 60; n++ {
+		switch n % 3 {
+		case 0:
+			b.SetGrant(grant.Snapshot{State: grant.Withdrawn})
+		default:
+			b.SetGrant(consentNumber(n))
+		}
+		inForce.Store(int64(n))
+		for before := hits.Load(); n%3 != 0 && hits.Load() < before+5 && ctx.Err() == nil; {
+			_, _ = b.Get(ctx, Request{Service: "s0", Caller: "uid:1", Wait: time.Second})
+		}
+	}
+	cancel()
+	readers.Wait()
+	require.NoError(t, <-done)
+}
+
+func TestAnUpstreamWithoutASlotIsNoFailureOfTheVault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		b := newInternal(t, exchangeFunc(func(string, string) (*upstream.Credential, error) {
+			asked++
+			return nil, &upstream.NoSlotError{Wait: 7 * time.Second}
+		}))
+		b.SetGrant(consentNumber(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		_, err := b.Get(t.Context(), Request{Service: "github", Caller: "uid:1", Wait: time.Second})
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.Equal(t, KindRateLimited, e.Kind)
+		require.Equal(t, 7*time.Second, e.RetryAfter)
+		require.Equal(t, 1, asked)
+		require.Empty(t, b.Status().LastError)
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
