@@ -84,8 +84,8 @@ func TestFreshWithoutExpiryGrowsWithTheirNumber(t *testing.T) {
 }
 
 func TestDoubled(t *testing.T) {
-	for n, want := range map[int]time.Duration{0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 1000: 10} {
-		require.Equal(t, want*time.Second, doubled(time.Second, 10*time.Second, n), n)
+	for n, want := range map[int]int{0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 10, 1000: 10} {
+		require.Equal(t, time.Duration(want)*time.Second, doubled(time.Second, 10*time.Second, n), n)
 	}
 	require.Equal(t, time.Second, doubled(time.Minute, time.Second, 1))
 }
