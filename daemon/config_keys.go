@@ -126,7 +126,7 @@ var keys = withNames([]Key{
 	{Name: "cache.withdrawn-keep", Reload: true, check: between(time.Second, time.Hour), Meaning: "how long the cache of a withdrawn grant is kept, unserved, in case the same grant comes back"},
 	{Name: "cache.probe-min", Reload: true, check: between(10*time.Second, 24*time.Hour), Meaning: "the first wait until a rejected grant is tried once more"},
 	{Name: "cache.probe-max", Reload: true, check: between(10*time.Second, 24*time.Hour), Meaning: "the longest such wait; it doubles until then"},
-	{Name: "cache.unknown-names", Reload: true, check: within(1, 20), Meaning: "names that never succeeded which a user may have under way at once, and fruitless in a window"},
+	{Name: "cache.unknown-names", Reload: true, check: within(1, 20), Meaning: "names that never succeeded which a user may have under way at once, and fruitless in a window; also the exchanges of held credentials that it may force in one"},
 	{Name: "cache.rejection-max", Reload: true, check: between(time.Second, time.Hour), Meaning: "the longest wait that repeated false rejection reports cost their reporter"},
 	{Name: "cache.max-services", Reload: true, check: within(1, 65536), Meaning: "services held at most"},
 	{Name: "cache.prefetch", Common: true, Reload: true, check: checkServices, Default: "none",

@@ -102,7 +102,8 @@ func (h *handover) store(b *broker.Broker) {
 	before := h.withheld.Load()
 	content := b.Snapshot()
 	if content == nil {
-		return // whoever emptied or withheld it has removed the copy
+		h.withhold()
+		return
 	}
 	current := func() bool { return h.withheld.Load() == before }
 	if err := h.kept.StoreIf(content, current); err != nil {

@@ -213,6 +213,12 @@ func makeStateDir(dir string) error {
 func (d *daemon) listen() ([]net.Listener, error) {
 	var listeners []net.Listener
 	for name, inherited := range d.inherited.Listeners {
+		for _, l := range inherited {
+			if _, ok := l.(*net.UnixListener); !ok {
+				// Nobody could tell who is calling there, and no token is asked.
+				return nil, fmt.Errorf("the socket unit passed %s, which is no Unix socket: use ListenStream=/path, and --listen-tcp for TCP", l.Addr())
+			}
+		}
 		listeners = append(listeners, inherited...)
 		delete(d.inherited.Listeners, name)
 	}

@@ -37,6 +37,11 @@ func (a *API) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		a.limitBodyTime(w)
 	}
 	if err := guard(s, r); err != nil {
+		if s.door != nil {
+			// All of the loopback address is one account: who has no token must
+			// not keep connections of it.
+			w.Header().Set("Connection", "close")
+		}
 		s.denied("")
 		a.fail(w, r, err)
 		return

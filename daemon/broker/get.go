@@ -115,9 +115,7 @@ type pause struct {
 func (b *Broker) wait(ctx context.Context, r Request, admit func(Request, time.Time) verdict) (Answer, error) {
 	deadline := time.Now().Add(r.Wait)
 	for {
-		b.mu.Lock()
-		v := admit(r, deadline)
-		b.mu.Unlock()
+		v := b.decide(func() verdict { return admit(r, deadline) })
 		switch {
 		case v.answer != nil:
 			return *v.answer, nil
@@ -135,6 +133,13 @@ func (b *Broker) wait(ctx context.Context, r Request, admit func(Request, time.T
 			}
 		}
 	}
+}
+
+// decide asks admit under the mutex, which even a bug in it must not keep.
+func (b *Broker) decide(admit func() verdict) verdict {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return admit()
 }
 
 // sleep waits until it is worth asking again, and fails at the deadline.
@@ -218,6 +223,10 @@ func (b *Broker) admitSuspect(now time.Duration, deadline time.Time) verdict {
 // b.mu is held.
 func (b *Broker) admitHeld(s *service, r Request, c clocks) (verdict, bool) {
 	force := r.NoCache && (s.triedAt == 0 || c.boot-s.triedAt >= b.tunables.ExchangeSpacing)
+	if force && s.flight == nil && s.held != nil && s.held.servable(c) {
+		// What is held would do, so this departure is the caller's own.
+		force = b.caller(r.Caller).mayForce(b.tunables, c.boot)
+	}
 	if force || r.NoCache && s.flight != nil {
 		return verdict{}, false
 	}

@@ -9,6 +9,9 @@ type caller struct {
 	underway int
 	// fruitless are the ends of the minutes in which its 404s and 403s count.
 	fruitless []time.Duration
+	// forced are the ends of the minutes in which exchanges count that it forced
+	// although a credential was held.
+	forced []time.Duration
 	// reports is what its false rejection reports cost it, by service.
 	reports map[string]*penalty
 }
@@ -51,10 +54,25 @@ func (b *Broker) admitName(s *service, name string, deadline time.Time, now time
 	return verdict{pause: &pause{limit: left, late: errTooManyNames(time.Second, limit), changed: b.changed}}, true
 }
 
+// mayForce reports whether the caller may force one more exchange of a credential
+// that is held, and counts it: with many services at hand it could else use up
+// the whole budget.
+func (c *caller) mayForce(t Tunables, now time.Duration) bool {
+	c.expire(now)
+	if len(c.forced) >= t.UnknownNames {
+		return false
+	}
+	c.forced = append(c.forced, now+t.SlotReturn)
+	return true
+}
+
 // expire forgets what no longer counts.
 func (c *caller) expire(now time.Duration) {
 	for len(c.fruitless) > 0 && c.fruitless[0] <= now {
 		c.fruitless = c.fruitless[1:]
+	}
+	for len(c.forced) > 0 && c.forced[0] <= now {
+		c.forced = c.forced[1:]
 	}
 }
 
@@ -67,7 +85,7 @@ func (b *Broker) forgetCallers(now time.Duration) {
 				delete(c.reports, service)
 			}
 		}
-		if c.underway == 0 && len(c.fruitless) == 0 && len(c.reports) == 0 {
+		if c.underway == 0 && len(c.fruitless) == 0 && len(c.forced) == 0 && len(c.reports) == 0 {
 			delete(b.callers, name)
 		}
 	}

@@ -194,3 +194,26 @@ func TestNoCacheOfWhatWasRefused(t *testing.T) {
 		require.Equal(t, 1, k.vault.count())
 	})
 }
+
+func TestOneCallerCantForceTheWholeBudget(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		for i := range 12 {
+			k.want(fmt.Sprint("service", i), "first")
+		}
+		k.at(2 * time.Minute)
+		force := func(caller string) {
+			for i := range 12 {
+				_, err := k.ask(broker.Request{Service: fmt.Sprint("service", i), Caller: caller, Wait: time.Second, NoCache: true})
+				require.NoError(t, err, "beyond its share it gets what is held")
+			}
+		}
+		force("uid:1")
+		force("uid:1")
+		require.Equal(t, 12+4, k.vault.count())
+		force("uid:2")
+		require.Equal(t, 12+8, k.vault.count(), "each caller has a share of its own")
+		k.at(2*time.Minute + 61*time.Second)
+		force("uid:1")
+		require.Equal(t, 12+12, k.vault.count())
+	})
+}

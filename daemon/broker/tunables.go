@@ -61,7 +61,8 @@ type Tunables struct {
 	FlightTimeout time.Duration
 	// UnknownNames is how many names that never succeeded a caller may have
 	// under way at once, and how many of them may be fruitless in a SlotReturn.
-	// Default 4.
+	// It is also how many exchanges of credentials that are held a caller may
+	// force in that time. Default 4.
 	UnknownNames int
 	// RejectionMax is the longest wait that repeated false rejection reports
 	// cost their reporter. Default 10 min.

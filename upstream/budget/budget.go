@@ -129,14 +129,20 @@ func (b *Budget) SetLimits(l Limits) error {
 
 // do calls f with the mutex held, and logs afterwards what f noted.
 func (b *Budget) do(f func()) {
+	for _, n := range b.locked(f) {
+		b.logger.LogAttrs(context.Background(), n.level, n.message, n.attrs...) //nolint:sloglint // every call of note has a constant message
+	}
+}
+
+// locked runs f under the mutex, which even a bug in f must not keep, and returns
+// what is to be logged of it.
+func (b *Budget) locked(f func()) []note {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	f()
 	notes := b.notes
 	b.notes = nil
-	b.mu.Unlock()
-	for _, n := range notes {
-		b.logger.LogAttrs(context.Background(), n.level, n.message, n.attrs...) //nolint:sloglint // every call of note has a constant message
-	}
+	return notes
 }
 
 func (b *Budget) note(level slog.Level, message string, attrs ...slog.Attr) {
