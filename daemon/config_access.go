@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"errors"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,14 +51,20 @@ func mistakes(err error) []error {
 	return []error{err}
 }
 
-// hideValues removes the values of a rule from what is said of it. The position
-// says which one it is.
+// accountName is what the names of users and groups look like (useradd(8)), and
+// no secret does.
+var accountName = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+
+// hideValues removes the values of a rule from what is said of it, but for what
+// can only be the name of a user or a group. The position says which rule it is.
 func hideValues(text string, r access.Rule) string {
-	values := []string{r.Name}
-	for _, list := range [][]string{r.Users, r.Groups, r.Units, r.Principals, r.Services} {
-		values = append(values, list...)
+	var values []string
+	for _, name := range slices.Concat(r.Users, r.Groups) {
+		if !accountName.MatchString(name) {
+			values = append(values, name)
+		}
 	}
-	for _, v := range values {
+	for _, v := range slices.Concat([]string{r.Name}, r.Units, r.Principals, r.Services, values) {
 		if v == "" || v == peer.PrincipalTCP {
 			continue
 		}

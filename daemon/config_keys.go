@@ -64,7 +64,7 @@ var irregularFlags = map[string]string{
 // keys is the one table of all that can be configured, but for the access rules.
 // The bounds keep a number from turning a promise into its opposite.
 var keys = withNames([]Key{
-	{Name: "grant.file", Common: true, check: notEmpty, Default: "$CREDENTIALS_DIRECTORY/grant if there is one, else /etc/grantexd/grant",
+	{Name: "grant.file", Common: true, check: notEmpty, Default: "$CREDENTIALS_DIRECTORY/grant if there is one, else /etc/grantexd/grant for root and services, $XDG_CONFIG_HOME/grantexd/grant or ~/.config/grantexd/grant for a user",
 		Meaning: "the file with the grant token: the bare JWT, or a JSON object with the field grantToken"},
 	{Name: "grant.strict", Common: true, Meaning: "refuse a grant file that other users can reach and read, instead of warning"},
 	{Name: "grant.poll", check: between(time.Second, time.Hour), Meaning: "how often the grant file is read without an event, since some mounts send none"},

@@ -217,26 +217,30 @@ func TestFilesThatCanNotBeRead(t *testing.T) {
 }
 
 func TestDefaultPaths(t *testing.T) {
-	const system, systemState = "/run/grantexd/grantexd.sock", "/var/lib/grantexd"
+	const system, systemState, systemGrant = "/run/grantexd/grantexd.sock", "/var/lib/grantexd", "/etc/grantexd/grant"
 	for name, tc := range map[string]struct {
-		uid           int
-		env           []string
-		socket, state string
+		uid                  int
+		env                  []string
+		socket, state, grant string
 	}{
-		"root":                         {0, []string{"XDG_RUNTIME_DIR=/run/user/0", "XDG_STATE_HOME=/s", "HOME=/root"}, system, systemState},
-		"a user":                       {1000, []string{"XDG_RUNTIME_DIR=/run/user/1000", "HOME=/home/u"}, "/run/user/1000/grantexd/grantexd.sock", "/home/u/.local/state/grantexd"},
-		"a user with a state home":     {1000, []string{"XDG_RUNTIME_DIR=/r", "XDG_STATE_HOME=/s", "HOME=/home/u"}, "/r/grantexd/grantexd.sock", "/s/grantexd"},
-		"relative ones are ignored":    {1000, []string{"XDG_RUNTIME_DIR=r", "XDG_STATE_HOME=s", "HOME=h", "RUNTIME_DIRECTORY=x", "STATE_DIRECTORY=y"}, system, systemState},
-		"a container without anything": {65532, []string{"HOME=/"}, system, systemState},
-		"a service":                    {990, []string{"RUNTIME_DIRECTORY=/run/gx", "STATE_DIRECTORY=/var/lib/gx:/var/lib/other"}, "/run/gx/grantexd.sock", "/var/lib/gx"},
-		"a service of root":            {0, []string{"RUNTIME_DIRECTORY=/run/gx:/run/other"}, "/run/gx/grantexd.sock", systemState},
+		"root": {0, []string{"XDG_RUNTIME_DIR=/run/user/0", "XDG_STATE_HOME=/s", "XDG_CONFIG_HOME=/c", "HOME=/root"}, system, systemState, systemGrant},
+		"a user": {1000, []string{"XDG_RUNTIME_DIR=/run/user/1000", "HOME=/home/u"}, "/run/user/1000/grantexd/grantexd.sock",
+			"/home/u/.local/state/grantexd", "/home/u/.config/grantexd/grant"},
+		"a user with homes for all": {1000, []string{"XDG_RUNTIME_DIR=/r", "XDG_STATE_HOME=/s", "XDG_CONFIG_HOME=/c", "HOME=/home/u"},
+			"/r/grantexd/grantexd.sock", "/s/grantexd", "/c/grantexd/grant"},
+		"relative ones are ignored": {1000, []string{"XDG_RUNTIME_DIR=r", "XDG_STATE_HOME=s", "XDG_CONFIG_HOME=c", "HOME=h",
+			"RUNTIME_DIRECTORY=x", "STATE_DIRECTORY=y"}, system, systemState, systemGrant},
+		"a container without anything": {65532, []string{"HOME=/"}, system, systemState, systemGrant},
+		"a service": {990, []string{"RUNTIME_DIRECTORY=/run/gx", "STATE_DIRECTORY=/var/lib/gx:/var/lib/other", "HOME=/"},
+			"/run/gx/grantexd.sock", "/var/lib/gx", systemGrant},
+		"a service of root": {0, []string{"RUNTIME_DIRECTORY=/run/gx:/run/other"}, "/run/gx/grantexd.sock", systemState, systemGrant},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _, err := Load(LoadOptions{UID: tc.uid, Env: tc.env, DefaultFile: "/nonexistent/c.yaml"})
 			require.NoError(t, err)
 			require.Equal(t, tc.socket, c.Socket.Path)
 			require.Equal(t, tc.state, c.State.Dir)
-			require.Equal(t, "/etc/grantexd/grant", c.Grant.File)
+			require.Equal(t, tc.grant, c.Grant.File)
 		})
 	}
 }

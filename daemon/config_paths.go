@@ -9,7 +9,7 @@ import (
 
 // setPaths fills in the paths that depend on who runs the daemon, and where.
 func (c *Config) setPaths(getenv func(string) string, uid int) {
-	c.Grant.File = grant.DefaultPath("", getenv)
+	c.Grant.File = defaultGrant(uid, getenv)
 	c.Socket.Path = defaultSocket(uid, getenv)
 	c.State.Dir = defaultStateDir(uid, getenv)
 }
@@ -26,6 +26,24 @@ func defaultSocket(uid int, getenv func(string) string) string {
 		return filepath.Join(dir, "grantexd", "grantexd.sock")
 	}
 	return "/run/grantexd/grantexd.sock"
+}
+
+// defaultGrant returns where the grant is if nothing says otherwise: among the
+// credentials that the service manager passed on, among the settings of a user,
+// or among those of the system. A system service under a user of its own has no
+// home, and so the system's.
+func defaultGrant(uid int, getenv func(string) string) string {
+	path := grant.DefaultPath("", getenv)
+	if path != grant.FallbackPath || uid == 0 {
+		return path
+	}
+	if dir := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "grantexd", "grant")
+	}
+	if home := getenv("HOME"); filepath.IsAbs(home) && home != "/" {
+		return filepath.Join(home, ".config", "grantexd", "grant")
+	}
+	return path
 }
 
 // defaultStateDir returns where state is kept if nothing says otherwise.

@@ -80,7 +80,12 @@ func loadOrCreateKey(path string, fresh []byte) ([]byte, error) {
 func createKey(path string, key []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), fingerprintKeyFile+".*") // mode 0600
 	if err != nil {
-		return err
+		// The random name would only puzzle.
+		var inner *fs.PathError
+		if errors.As(err, &inner) {
+			err = inner.Err
+		}
+		return fmt.Errorf("creating %s: %w", path, err)
 	}
 	_, err = f.Write(key)
 	err = errors.Join(err, f.Close())

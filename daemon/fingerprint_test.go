@@ -50,6 +50,7 @@ func TestFingerprintKeyThatCantBeUsed(t *testing.T) {
 			spoil(t, filepath.Join(dir, fingerprintKeyFile))
 			f, err := newFingerprinter(dir)
 			require.Error(t, err)
+			require.NotRegexp(t, `fingerprint\.key\.\d`, err.Error(), "no random name")
 			require.NotEmpty(t, f.Fingerprint(secret.New("a-token")), "it works all the same, with a key of its own")
 		})
 	}

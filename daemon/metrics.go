@@ -82,7 +82,7 @@ func (c *collector) collectUpstream(gauge func(*prometheus.Desc, float64), st br
 	gauge(c.failing, st.Failing.Seconds())
 	gauge(c.limited, st.Limited.Seconds())
 	if st.ClockKnown {
-		gauge(c.clockOffset, st.ClockOffset.Seconds())
+		gauge(c.clockOffset, clockOffset(st).Seconds())
 	}
 }
 

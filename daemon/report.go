@@ -44,7 +44,7 @@ func (d *daemon) reportStatus(ctx context.Context) error {
 func (d *daemon) statusLine() string {
 	st := d.broker.Status()
 	if st.Err != nil {
-		return "Not serving: " + st.Err.Message
+		return "Not serving: " + d.source.message(st.Err)
 	}
 	line := fmt.Sprintf("Serving %d credentials", st.Held)
 	if c := st.Claims; c != nil && !c.ExpiresAt.IsZero() {

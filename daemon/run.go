@@ -102,16 +102,12 @@ func (d *daemon) assemble() error {
 	for _, w := range d.options.Warnings {
 		warnings = append(warnings, w.Message)
 	}
-	warn := func(err error) {
-		d.log.Warn("the state directory can't be used", "error", err)
-		warnings = append(warnings, "the state directory can't be used: "+err.Error())
-	}
-	if err := makeStateDir(d.config.State.Dir); err != nil {
-		warn(err)
-	}
-	prints, err := newFingerprinter(d.config.State.Dir)
+	prints, err := d.useStateDir()
 	if err != nil {
-		warn(err)
+		d.log.Warn("the state directory can't be used", "dir", d.config.State.Dir, "error", err,
+			"consequence", stateDirLost, "advice", stateDirAdvice)
+		warnings = append(warnings, fmt.Sprintf("the state directory %s can't be used: %v; until it can, %s: %s",
+			d.config.State.Dir, err, stateDirLost, stateDirAdvice))
 	}
 	if err := d.assembleUpstream(); err != nil {
 		return err
@@ -199,13 +195,24 @@ func (d *daemon) assembleAPI() (err error) {
 	return err
 }
 
-// makeStateDir makes the directory, for nobody else, if it is missing.
-func makeStateDir(dir string) error {
-	err := os.MkdirAll(dir, 0o700)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		return err
+// What it means if the state directory can't be used, and what to do.
+const (
+	stateDirLost   = "fingerprints change at each start, and exchanges are spread out if the ledger can't be used either"
+	stateDirAdvice = "mend that, or set state.dir to a directory in which the daemon's user may write, and restart"
+)
+
+// useStateDir makes the state directory, for nobody else, if it is missing, and
+// takes the fingerprints' key from it. If it can't be used, one error says why:
+// that the key in it can't be used either is no news. The fingerprints work all
+// the same.
+func (d *daemon) useStateDir() (fingerprinter, error) {
+	dir := d.config.State.Dir
+	made := os.MkdirAll(dir, 0o700)
+	prints, err := newFingerprinter(dir)
+	if made != nil {
+		err = made
 	}
-	return fmt.Errorf("%w; exchanges are spread out until it can be used (state.dir)", err)
+	return prints, err
 }
 
 // listen returns the sockets that the service manager passed, or makes the
@@ -272,9 +279,31 @@ func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
 		return systemd.Watchdog{Check: d.selfCheck, Log: d.log}.Run(partsCtx)
 	})
 
+	unasked := d.announceStop(ctx)
 	err := <-served
 	stopParts()
-	return firstError(err, group.Wait())
+	err = firstError(err, group.Wait())
+	if !unasked() && err == nil {
+		d.log.Info("grantexd has stopped")
+	}
+	return err
+}
+
+// announceStop logs when ctx ends that the daemon is asked to stop. What it
+// returns reports whether it was not asked until now, and ends the watch.
+func (d *daemon) announceStop(ctx context.Context) (unasked func() bool) {
+	said := make(chan struct{})
+	cancel := context.AfterFunc(ctx, func() {
+		defer close(said)
+		d.log.Info("grantexd is stopping: what was asked is still answered", "grace", d.config.Socket.Grace)
+	})
+	return func() bool {
+		if cancel() {
+			return true
+		}
+		<-said // so that the log tells it in the order in which it happened
+		return false
+	}
 }
 
 // announce says that the daemon answers, once a request went through.

@@ -3,6 +3,8 @@ package daemon_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"log/slog"
 	"net"
@@ -10,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -44,6 +47,15 @@ type host struct {
 	stop func() error
 }
 
+// signingKey is made once for all vaults of the tests.
+var signingKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
 // lockedBuffer collects the log while the daemon runs.
 type lockedBuffer struct {
 	mu sync.Mutex
@@ -66,7 +78,7 @@ func (l *lockedBuffer) String() string {
 // nothing.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	vault, err := devvault.New(devvault.Options{})
+	vault, err := devvault.New(devvault.Options{SigningKey: signingKey()})
 	require.NoError(t, err)
 	server := httptest.NewServer(vault.Handler())
 	t.Cleanup(server.Close)
@@ -235,6 +247,73 @@ func TestNoGrantFile(t *testing.T) {
 	require.NoError(t, h.client.Health(t.Context()), "it is alive all the same")
 	h.mint("")
 	h.becomes("github", "", 2*time.Second)
+}
+
+func TestGarbageInTheGrantFile(t *testing.T) {
+	h := newHost(t)
+	require.NoError(t, os.WriteFile(h.grantFile, []byte("garbage"), 0o600))
+	h.start()
+	reason := "there is no usable grant token: " + h.grantFile + ": not a JWT"
+	e := h.refuse("github", wire.CodeGrantUnavailable)
+	require.True(t, strings.HasPrefix(e.Message, reason), e.Message)
+	x, err := h.client.Explain(t.Context(), "github", "")
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(x.Summary, "\n"), "A read is refused: "+reason)
+	st, err := h.client.Status(t.Context())
+	require.NoError(t, err)
+	warnings := strings.Join(st.Warnings, "\n")
+	require.Equal(t, 1, strings.Count(warnings, "not a JWT"), warnings)
+	require.Contains(t, warnings, reason)
+	h.mint("")
+	h.becomes("github", "", 2*time.Second)
+}
+
+func TestGarbageAfterARejection(t *testing.T) {
+	const stays = "the last good token stays in use"
+	h := newHost(t)
+	h.start()
+	h.want("github", canaryToken)
+	require.NoError(t, os.WriteFile(h.grantFile, []byte("garbage"), 0o600))
+	problem := func(about string) string {
+		var st wire.Status
+		require.Eventually(t, func() bool {
+			var err error
+			st, err = h.client.Status(t.Context())
+			return err == nil && strings.Contains(st.Grant.Problem, about)
+		}, 5*time.Second, 10*time.Millisecond, h.log)
+		return st.Grant.Problem + strings.Join(st.Warnings, "\n")
+	}
+	require.Contains(t, problem("not a JWT"), stays, "while the vault accepts it")
+	_, err := h.vault.AddFault(devvault.Fault{Kind: "unauthorized", Times: 2})
+	require.NoError(t, err)
+	h.refuse("slack", wire.CodeUnauthorized)
+	require.NotContains(t, problem("the vault rejected the last good token"), stays)
+}
+
+func TestAStateDirectoryThatCantBeMade(t *testing.T) {
+	h := newHost(t)
+	plain := filepath.Join(t.TempDir(), "plain")
+	require.NoError(t, os.WriteFile(plain, nil, 0o600))
+	h.config.State.Dir = filepath.Join(plain, "state")
+	h.start()
+	require.Equal(t, 1, strings.Count(h.log.String(), "the state directory can't be used"))
+	require.Contains(t, h.log.String(), "dir="+h.config.State.Dir)
+	require.Contains(t, h.log.String(), "set state.dir")
+	require.NotContains(t, h.log.String(), "fingerprint.key")
+	st, err := h.client.Status(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(strings.Join(st.Warnings, "\n"), "the state directory "+h.config.State.Dir))
+	h.want("github", canaryToken)
+}
+
+func TestAStopIsLogged(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	require.NotContains(t, h.log.String(), "grantexd is stopping")
+	require.NoError(t, h.stop())
+	stopping, stopped := strings.Index(h.log.String(), "grantexd is stopping"), strings.Index(h.log.String(), "grantexd has stopped")
+	require.Positive(t, stopping)
+	require.Greater(t, stopped, stopping)
 }
 
 func TestReloadChangesRulesAndLeavesConnectionsOpen(t *testing.T) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/grantexd/grantexd/daemon/broker"
@@ -61,16 +62,44 @@ func (s *source) toAnswer(a broker.Answer, err error) (socketapi.Answer, error) 
 }
 
 // wireError translates a failure of the broker, and adds what is wrong with the
-// grant file, which only the watcher knows.
+// grant file.
 func (s *source) wireError(err error) error {
-	err = wireError(err)
+	out := wireError(err)
+	var failure *broker.Error
 	var e *wire.Error
-	if errors.As(err, &e) && e.Code == wire.CodeGrantUnavailable {
-		if problem := s.watched().Problem; problem != "" {
-			e.Message += " (" + problem + ")"
-		}
+	if errors.As(err, &failure) && errors.As(out, &e) {
+		e.Message = s.message(failure)
 	}
-	return err
+	return out
+}
+
+// message is the message of a failure of the broker. If there is no grant token,
+// it says what is wrong with the grant file, which only the watcher knows: first,
+// if there never was one, since the broker can't tell a file that is missing from
+// one that holds garbage.
+func (s *source) message(e *broker.Error) string {
+	if e.Kind != broker.KindGrantUnavailable {
+		return e.Message
+	}
+	switch snap := s.watched(); {
+	case snap.Problem == "":
+		return e.Message
+	case snap.State == grant.Absent:
+		return "there is no usable grant token: " + snap.Problem
+	default:
+		return e.Message + " (" + snap.Problem + ")"
+	}
+}
+
+// problem is what is wrong with the grant file. That the last good token stays in
+// use is not said of one that the vault rejected, of which the watcher doesn't
+// know.
+func (s *source) problem(trust broker.Trust) string {
+	problem := s.watched().Problem
+	if trust == broker.TrustRejected {
+		problem = strings.Replace(problem, grant.LastGoodStays, "and the vault rejected the last good token", 1)
+	}
+	return problem
 }
 
 // Ready implements [socketapi.Source].
@@ -117,6 +146,12 @@ func (s *source) Explain(service string) wire.Explanation {
 		Service: service, State: e.State, Summary: e.Summary, LastError: e.LastError,
 		RetrySeconds: e.Retry.Seconds(), Budget: s.wireBudget(),
 	}
+	if e.Err != nil {
+		message := s.message(e.Err)
+		for i, line := range out.Summary {
+			out.Summary[i] = strings.Replace(line, e.Err.Message, message, 1)
+		}
+	}
 	if e.Held != nil {
 		h := toHeld(*e.Held)
 		out.Held = &h
@@ -150,7 +185,7 @@ func grantState(st broker.Status) string {
 
 func (s *source) wireGrant(st broker.Status) wire.Grant {
 	g := wire.Grant{
-		State: grantState(st), File: s.file, Problem: s.watched().Problem,
+		State: grantState(st), File: s.file, Problem: s.problem(st.Trust),
 		ConfirmedSeconds: secondsUnlessNegative(st.Confirmed), NextProbeSeconds: secondsUnlessNegative(st.NextProbe),
 	}
 	c := st.Claims
@@ -179,7 +214,7 @@ func (s *source) wireUpstream(st broker.Status) wire.Upstream {
 		u.State = "unknown"
 	}
 	if st.ClockKnown {
-		offset := st.ClockOffset.Round(time.Second).Seconds()
+		offset := clockOffset(st).Round(time.Second).Seconds()
 		u.ClockOffsetSeconds = &offset
 	}
 	return u
@@ -193,6 +228,20 @@ func (s *source) wireBudget() wire.Budget {
 	}
 }
 
+// clockResolution is the least difference of clocks that can be told from none:
+// the vault's Date is truncated to a second, and when within the exchange it was
+// made is a guess.
+const clockResolution = 2 * time.Second
+
+// clockOffset is by how much the vault's clock is ahead of this host's, valid if
+// st.ClockKnown.
+func clockOffset(st broker.Status) time.Duration {
+	if st.ClockOffset.Abs() < clockResolution {
+		return 0
+	}
+	return st.ClockOffset
+}
+
 // clockTolerance is the difference of clocks above which somebody should look:
 // the credentials' expiry margin is 5 s, and the vault's Date has a resolution of
 // one second.
@@ -200,10 +249,12 @@ const clockTolerance = 5 * time.Second
 
 func (s *source) warningsNow(st broker.Status) []string {
 	out := append([]string{}, s.warnings...)
+	said := ""
 	if st.Err != nil {
-		out = append(out, st.Err.Message)
+		said = s.message(st.Err)
+		out = append(out, said)
 	}
-	if problem := s.watched().Problem; problem != "" {
+	if problem := s.problem(st.Trust); !strings.Contains(said, problem) {
 		out = append(out, "the grant file: "+problem)
 	}
 	if st.ClockKnown && st.ClockOffset.Abs() > clockTolerance {

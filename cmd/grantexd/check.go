@@ -35,6 +35,8 @@ type finding struct {
 type checkup struct {
 	config   *daemon.Config
 	findings []finding
+	// running says that a daemon answers on the socket and is ready.
+	running bool
 }
 
 func (c *checkup) add(level, subject, format string, args ...any) {
@@ -72,9 +74,12 @@ func (a *app) checkCommand() *cobra.Command {
 			return usagef("--timeout must be above 0")
 		}
 		c := &checkup{}
-		if a.checkConfig(c, flags) {
-			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-			defer cancel()
+		ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+		defer cancel()
+		if !a.checkConfig(c, flags) {
+			// What the configuration says of the socket can't be relied on.
+			c.running = a.daemonClient(flags.given()["socket"]).Ready(ctx) == nil
+		} else {
 			c.checkFiles()
 			c.checkGrant(ctx)
 			c.checkSocket(ctx)
@@ -84,7 +89,7 @@ func (a *app) checkCommand() *cobra.Command {
 				c.checkVault(ctx, a.getenv)
 			}
 		}
-		return a.printFindings(c.findings, asJSON)
+		return a.printFindings(c, asJSON)
 	}
 	return cmd
 }
@@ -123,7 +128,7 @@ func (c *checkup) checkAccess() {
 	case len(c.config.Access) == 0:
 		c.warn("access", "the list is empty: nobody may read anything; add a rule, or remove the key")
 	default:
-		c.ok("access", "%d rules: what none of them allows is denied (grantexd check --as UID:GID SERVICE says which decides)", len(c.config.Access))
+		c.ok("access", "%s: what none of them allows is denied (grantexd check --as UID:GID SERVICE says which decides)", counted(len(c.config.Access), "rule"))
 	}
 	if rules.AsksUnits() {
 		c.warn("access", "a rule names units: under ProtectProc=invisible, as in the packaged service, callers' units can't be seen "+
@@ -134,21 +139,39 @@ func (c *checkup) checkAccess() {
 	}
 }
 
-// errCheckFailed makes check fail; its findings have said why.
-var errCheckFailed = errors.New("check: there are errors, which keep the daemon from working")
-
-func (a *app) printFindings(findings []finding, asJSON bool) error {
-	failed := false
-	for _, f := range findings {
-		failed = failed || f.Level == levelError
-	}
-	if err := a.writeFindings(findings, asJSON); err != nil {
+// printFindings prints what was found, and makes check fail if there are errors.
+func (a *app) printFindings(c *checkup, asJSON bool) error {
+	if err := a.writeFindings(c.findings, asJSON); err != nil {
 		return err
 	}
-	if failed {
-		return errCheckFailed
+	return c.verdict()
+}
+
+// verdict is the error that check ends with, nil if nothing keeps serve from
+// working.
+func (c *checkup) verdict() error {
+	failures := 0
+	for _, f := range c.findings {
+		if f.Level == levelError {
+			failures++
+		}
 	}
-	return nil
+	if failures == 0 {
+		return nil
+	}
+	text := "check: " + counted(failures, "error") + ": serve would not work with this configuration"
+	if c.running {
+		text += "; the daemon that runs is ready and not affected by it"
+	}
+	return errors.New(text)
+}
+
+// counted is a number of things in words: 1 error, 2 errors.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.Itoa(n) + " " + thing + "s"
 }
 
 func (a *app) writeFindings(findings []finding, asJSON bool) error {

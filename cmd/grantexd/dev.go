@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -124,21 +125,34 @@ func (a *app) greet(o devOptions, dir string, server *vaultServer, addresses []s
 		socket = addresses[0]
 	}
 	socket = quoted(socket)
+	self := calledAs(os.Args[0])
 	var b strings.Builder
 	fmt.Fprintf(&b, "Vault and daemon are up. Ctrl-C stops both and leaves nothing behind. In another terminal:\n\n"+
 		"  curl --unix-socket %s http://localhost/v1/credentials/github\n"+
-		"  grantexd get slack --socket %s\n"+
-		"  grantexd status --socket %s\n\n", socket, socket, socket)
+		"  %s get slack --socket %s\n"+
+		"  %s status --socket %s\n\n", socket, self, socket, self, socket)
 	var t table
 	t.row("vault", listenerURL(server.public))
-	t.row("admin", listenerURL(server.admin), "(grantexd devvault revoke --help)")
+	t.row("admin", listenerURL(server.admin), "("+self+" devvault revoke --help)")
 	t.row("grant", filepath.Join(dir, "grant"), "(remove it, and credentials stop within 3 s)")
-	t.row("API key", filepath.Join(dir, "api-key"), "(for grantexd vault --upstream … --api-key-file)")
+	t.row("API key", filepath.Join(dir, "api-key"), "(for "+self+" vault --upstream … --api-key-file)")
 	for _, address := range addresses[1:] {
 		t.row("tcp", "http://"+address, "(the token that it wants is in "+addresses[0]+".token)")
 	}
 	_ = t.print(&b)
 	_, _ = fmt.Fprint(a.out, b.String())
+}
+
+// builtByGoRun is where "go run" puts what it builds: a temporary directory, or
+// the build cache (go help cache).
+var builtByGoRun = regexp.MustCompile(`/go-build[0-9]*/|/[0-9a-f]{64}-d/[^/]+$`)
+
+// calledAs is how the user calls this program, which was started as path.
+func calledAs(path string) string {
+	if builtByGoRun.MatchString(path) {
+		return "go run ./cmd/grantexd"
+	}
+	return "grantexd"
 }
 
 // quoted is a word for a shell, in quotes if it needs any.

@@ -115,7 +115,7 @@ func lookUp(command string) (string, error) {
 	case err == nil:
 		return path, nil
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
-		return "", withExit(exitNoCommand, errors.New("exec: there is no such command: check its name and $PATH"))
+		return "", withExit(exitNoCommand, fmt.Errorf("exec: %s: there is no such command: check its name and $PATH", shown(command)))
 	}
 	return "", withExit(exitCannotRun, fmt.Errorf("exec: the command can't be run: %w", reason(err)))
 }

@@ -35,11 +35,11 @@ var exitCodes = []struct {
 	{exitFailure, "a failure that no other code stands for; for check, at least one error"},
 	{exitUsage, "the command line, the configuration or a service's name is wrong"},
 	{exitUnreachable, "the daemon can't be reached on its socket"},
-	{exitRefused, "refused: the vault rejected the grant or the API key, its scopes don't cover the service, or this user may not read it here"},
+	{exitRefused, "refused: the grant has expired, the vault rejected it or the API key, its scopes don't cover the service, or this user may not read it here"},
 	{exitNotFound, "the vault stores no such credential, or it has no such field"},
 	{exitLimited, "the rate limit: the message says when to try again"},
 	{exitUpstream, "the vault fails, does not answer, or holds an expired credential"},
-	{exitNoGrant, "the daemon has no usable grant"},
+	{exitNoGrant, "the daemon has no grant: it was withdrawn, or its file is absent or holds none"},
 	{exitCannotRun, "exec: the command can't be run"},
 	{exitNoCommand, "exec: there is no such command"},
 }

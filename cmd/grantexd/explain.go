@@ -61,7 +61,7 @@ func (a *app) printExplanation(w io.Writer, e wire.Explanation) error {
 	t.row(p.bold(plain(e.Service)), plain(e.State), "")
 	t.row("access", access, plain(e.Rule))
 	if h := e.Held; h != nil {
-		t.row("held", "for "+seconds(h.AgeSeconds), "fingerprint "+plain(h.Fingerprint))
+		t.row("held", "confirmed "+seconds(h.AgeSeconds)+" ago", "fingerprint "+plain(h.Fingerprint))
 		if h.NextRefreshSeconds != nil {
 			t.row("refresh", "in "+seconds(*h.NextRefreshSeconds), "if it is read until then")
 		}

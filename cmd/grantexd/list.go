@@ -43,7 +43,7 @@ func (a *app) printHeld(list wire.CredentialList) error {
 	for _, h := range list.Credentials {
 		expires, read, remark := "never", "never", ""
 		if h.TokenExpiresAt != nil {
-			expires = h.TokenExpiresAt.Local().Format("2006-01-02 15:04:05")
+			expires = h.TokenExpiresAt.UTC().Format("2006-01-02 15:04:05Z")
 		}
 		if h.LastReadSeconds != nil {
 			read = seconds(*h.LastReadSeconds) + " ago"

@@ -117,7 +117,13 @@ func (a *app) rootCommand() *cobra.Command {
 	add("run", a.serveCommand(), a.reloadCommand(), a.devCommand(), a.devvaultCommand())
 	add("vault", a.vaultCommand())
 	root.AddCommand(a.versionCommand(), a.manCommand(), exitCodesTopic(), configTopic())
+	root.Version = build().Version
+	root.SetVersionTemplate(build().line())
+	root.Flags().Bool("version", false, "print the version") // or cobra would add -v too
 	root.InitDefaultHelpCmd()
+	if help, _, err := root.Find([]string{"help"}); err == nil {
+		help.Args = topicArgs
+	}
 	root.InitDefaultCompletionCmd()
 	root.SetFlagErrorFunc(flagError)
 	return root
@@ -131,12 +137,9 @@ func subcommandArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	cmd.SuggestionsMinimumDistance = 2
-	var near string
-	if suggestions := cmd.SuggestionsFor(args[0]); len(suggestions) > 0 {
-		near = "did you mean " + cmd.CommandPath() + " " + suggestions[0] + "?"
-	} else {
-		near = "see " + cmd.CommandPath() + " --help"
+	near := "see " + cmd.CommandPath() + " --help"
+	if name := nearestOf(args[0], commandNames(cmd)); name != "" {
+		near = "did you mean " + cmd.CommandPath() + " " + name + "?"
 	}
 	return usagef("%s: there is no such command: %s", shown(args[0]), near)
 }
@@ -167,18 +170,6 @@ func oneArg(what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// flagError tells of a wrong flag without its value.
-func flagError(cmd *cobra.Command, err error) error {
-	message, _, _ := strings.Cut(err.Error(), "\n")
-	// pflag quotes the whole word for a shorthand, and values that don't parse.
-	if strings.Contains(message, "shorthand") {
-		message = "there are no one-letter flags but -h"
-	} else if i := strings.Index(message, `" for "`); i >= 0 {
-		message = "invalid value for " + strings.Trim(strings.SplitN(message[i+len(`" for "`):], `"`, 2)[0], `"`)
-	}
-	return usagef("%s: see %s --help", message, cmd.CommandPath())
 }
 
 // socketFlag adds --socket to a command that asks a daemon.

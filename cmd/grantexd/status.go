@@ -125,6 +125,7 @@ func (a *app) printStatus(w io.Writer, s wire.Status) error {
 	return nil
 }
 
+// grantLine leaves out what is wrong with the grant file: a warning says that.
 func grantLine(p palette, g wire.Grant) (state, text string) {
 	state = p.bad(g.State)
 	switch g.State {
@@ -142,9 +143,6 @@ func grantLine(p palette, g wire.Grant) (state, text string) {
 	}
 	if g.NextProbeSeconds != nil {
 		parts = append(parts, "tried again in "+seconds(*g.NextProbeSeconds))
-	}
-	if g.Problem != "" {
-		parts = append(parts, plain(g.Problem))
 	}
 	return state, strings.Join(parts, ", ")
 }
@@ -176,11 +174,11 @@ func vaultLine(p palette, u wire.Upstream) (state, text string) {
 }
 
 func budgetLine(p palette, b wire.Budget) (state, text string) {
-	state = fmt.Sprintf("%d of %d free", b.Free, b.Limit)
+	state = fmt.Sprintf("%d of %d left", b.Free, b.Limit)
 	if b.Free == 0 {
 		state = p.bad(state)
 	}
-	parts := []string{"in " + seconds(b.WindowSeconds)}
+	parts := []string{"per " + seconds(b.WindowSeconds)}
 	if b.NextSlotSeconds > 0 {
 		parts = append(parts, "the next in "+seconds(b.NextSlotSeconds))
 	}

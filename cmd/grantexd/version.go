@@ -53,6 +53,11 @@ func (b buildInfo) orUnreleased() buildInfo {
 	return b
 }
 
+// line is what "grantexd version" prints.
+func (b buildInfo) line() string {
+	return fmt.Sprintf("grantexd %s (%s, %s/%s)\n", b.Version, b.Go, b.OS, b.Arch)
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -65,7 +70,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if asJSON {
 				return a.printJSON(b)
 			}
-			_, err := fmt.Fprintf(a.out, "grantexd %s (%s, %s/%s)\n", b.Version, b.Go, b.OS, b.Arch)
+			_, err := fmt.Fprint(a.out, b.line())
 			return err
 		},
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/grantexd/grantexd/socketapi/client"
+	"github.com/grantexd/grantexd/socketapi/wire"
 )
 
 // waitPause is the time between two questions whether the daemon is ready: short
@@ -35,6 +38,23 @@ func (a *app) waitCommand() *cobra.Command {
 	return cmd
 }
 
+// vaultsError is what the vault failed with, for the end of an error that is not
+// about the vault; "" if there is nothing to add.
+func vaultsError(ctx context.Context, c *client.Client, err error) string {
+	var answer *wire.Error
+	if !errors.As(err, &answer) {
+		return "" // no daemon to ask
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	status, failure := c.Status(ctx)
+	last := plain(status.Upstream.LastError)
+	if failure != nil || last == "" || strings.Contains(err.Error(), last) {
+		return ""
+	}
+	return "; the vault: " + last
+}
+
 // untilReady asks until the daemon is ready or the timeout is over.
 func untilReady(ctx context.Context, c *client.Client, timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
@@ -50,7 +70,7 @@ func untilReady(ctx context.Context, c *client.Client, timeout time.Duration) er
 			return ctx.Err()
 		}
 		if time.Until(deadline) < waitPause {
-			return fmt.Errorf("not ready after %s: %w", seconds(timeout.Seconds()), err)
+			return fmt.Errorf("not ready after %s: %w%s", seconds(timeout.Seconds()), err, vaultsError(ctx, c, err))
 		}
 		select {
 		case <-ctx.Done():

@@ -122,9 +122,9 @@ type service struct {
 	cool cooldown
 	// flight is the exchange under way, nil if there is none.
 	flight *flight
-	// exchangedAt is when the last answer of the vault came, 0 for never;
-	// triedAt is when the last exchange that departed ended, whatever came of it.
-	exchangedAt, triedAt time.Duration
+	// triedAt is when the last exchange that departed ended, whatever came of
+	// it; 0 for never.
+	triedAt time.Duration
 	// known says that it succeeded under the present consent.
 	known bool
 }

@@ -138,12 +138,27 @@ func TestAFailureThatWaitingCantMendIsToldAtOnce(t *testing.T) {
 		e := k.refuse("slack", broker.KindRateLimited)
 		require.Zero(t, time.Since(before))
 		require.Equal(t, 40*time.Second, e.RetryAfter)
+		k.told(k.later(reader("slack", "uid:1", 40*time.Second)), broker.KindRateLimited, 0)
 		k.vault.store("back", time.Hour)
 		token, err := k.ask(broker.Request{Service: "slack", Caller: "uid:1", Wait: time.Minute})
 		require.NoError(t, err, "who can wait, waits")
 		require.Equal(t, "back", token)
 		require.Equal(t, 40*time.Second+2*latency, time.Since(k.start))
 	})
+}
+
+func TestAProxysRefusalEvictsNothing(t *testing.T) {
+	for _, status := range []int{403, 404, 401} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			run(t, broker.Tunables{}, func(k *bench) {
+				k.want("github", "first")
+				k.vault.fail(&upstream.Error{Status: status, URL: "https://vault.test"})
+				k.at(time.Minute)
+				k.told(k.later(forced("uid:1", time.Second)), broker.KindUpstream, latency)
+				k.want("github", "first")
+			})
+		})
+	}
 }
 
 func TestAHangingVault(t *testing.T) {

@@ -99,6 +99,9 @@ func (b *Broker) useGrant(s grant.Snapshot, old *gate) {
 	b.abandonFlights()
 	kept := sameConsent(old.grant, s.Grant) && !b.withdrawnTooLong(now)
 	if !kept {
+		if old.grant != nil && !sameConsent(old.grant, s.Grant) {
+			b.log.Info("the grant is of another consent; everything held was purged", "credentials", b.countHeld())
+		}
 		b.purge()
 	}
 	b.dropUncovered(s.Grant.Claims)
@@ -132,7 +135,7 @@ func (b *Broker) purge() {
 	b.epoch++
 	b.creds.Flush()
 	for name, s := range b.services {
-		s.held, s.refusal, s.known, s.exchangedAt, s.triedAt = nil, nil, false, 0, 0
+		s.held, s.refusal, s.known, s.triedAt = nil, nil, false, 0
 		if s.flight == nil && s.cool.fails == 0 {
 			delete(b.services, name)
 		}
@@ -158,13 +161,16 @@ func (b *Broker) expire() {
 	b.log.Info("the grant token has expired; everything held was purged")
 }
 
-func (b *Broker) holdsAny() bool {
+func (b *Broker) holdsAny() bool { return b.countHeld() > 0 }
+
+func (b *Broker) countHeld() int {
+	n := 0
 	for _, s := range b.services {
 		if s.held != nil {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 func (b *Broker) hasFlights() bool {

@@ -163,10 +163,10 @@ func (p *pause) sleep(ctx context.Context, deadline time.Time) error {
 	}
 }
 
-// pauseFor lets a caller wait for d if its deadline allows, else fails it at
+// pauseFor lets a caller wait for d if its deadline comes later, else fails it at
 // once with err. b.mu is held.
 func (b *Broker) pauseFor(d time.Duration, deadline time.Time, err *Error) verdict {
-	if d > time.Until(deadline) {
+	if d >= time.Until(deadline) {
 		return verdict{err: err.in(d)}
 	}
 	return verdict{pause: &pause{limit: d, late: err.in(d), changed: b.changed}}
@@ -225,7 +225,7 @@ func (b *Broker) admitHeld(s *service, r Request, c clocks) (verdict, bool) {
 	force := r.NoCache && (s.triedAt == 0 || c.boot-s.triedAt >= b.tunables.ExchangeSpacing)
 	if force && s.flight == nil && s.held != nil && s.held.servable(c) {
 		// What is held would do, so this departure is the caller's own.
-		force = b.caller(r.Caller).mayForce(b.tunables, c.boot)
+		force = b.forcedUntil(r.Caller, c.boot) == 0
 	}
 	if force || r.NoCache && s.flight != nil {
 		return verdict{}, false
@@ -259,6 +259,10 @@ func (b *Broker) admitFlight(s *service, caller string, deadline time.Time, now 
 		return verdict{err: errNoAnswer} // it would be for nobody
 	}
 	s = b.service(s.name)
+	if s.held != nil {
+		c := b.caller(caller)
+		c.forced = append(c.forced, now+b.tunables.SlotReturn)
+	}
 	f := b.start(s, flightFor{caller: caller, class: classMiss})
 	return b.join(f, caller, deadline, now)
 }

@@ -49,6 +49,8 @@ type fakeVault struct {
 	// leave. Nil lets all leave at once.
 	slot  func(class upstream.Class, service string) time.Duration
 	calls []call
+	// cancelled counts the exchanges that were given up after they departed.
+	cancelled int
 }
 
 func (v *fakeVault) Exchange(ctx context.Context, token secret.Text, service string) (*upstream.Credential, error) {
@@ -66,6 +68,7 @@ func (v *fakeVault) Exchange(ctx context.Context, token secret.Text, service str
 	select {
 	case <-time.After(delay):
 	case <-ctx.Done():
+		v.change(func() { v.cancelled++ })
 		return nil, ctx.Err()
 	}
 	if answer == nil {

@@ -204,24 +204,125 @@ func TestSetGrantIsABarrier(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-func TestAnUpstreamWithoutASlotIsNoFailureOfTheVault(t *testing.T) {
+// failsWith runs a broker on an Upstream that fails before anything departs, and
+// returns what a patient caller gets.
+func failsWith(t *testing.T, err error, then func(b *Broker, e *Error, took time.Duration)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		b := newInternal(t, exchangeFunc(func(string, string) (*upstream.Credential, error) {
-			asked++
-			return nil, &upstream.NoSlotError{Wait: 7 * time.Second}
-		}))
+		b := newInternal(t, exchangeFunc(func(string, string) (*upstream.Credential, error) { return nil, err }))
 		b.SetGrant(consentNumber(1))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- b.Run(ctx) }()
-		_, err := b.Get(t.Context(), Request{Service: "github", Caller: "uid:1", Wait: time.Second})
+		began := time.Now()
+		_, err := b.Get(t.Context(), Request{Service: "github", Caller: "uid:1", Wait: 10 * time.Second})
 		var e *Error
 		require.ErrorAs(t, err, &e)
+		then(b, e, time.Since(began))
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+func TestAnUpstreamWithoutASlotIsNoFailureOfTheVault(t *testing.T) {
+	failsWith(t, &upstream.NoSlotError{Wait: 7 * time.Second}, func(b *Broker, e *Error, took time.Duration) {
 		require.Equal(t, KindRateLimited, e.Kind)
 		require.Equal(t, 7*time.Second, e.RetryAfter)
-		require.Equal(t, 1, asked)
+		require.Zero(t, took)
 		require.Empty(t, b.Status().LastError)
+	})
+}
+
+func TestTheFlightThatBeginsAnOutageIsAnswered(t *testing.T) {
+	failsWith(t, upstream.ErrConnect, func(b *Broker, e *Error, took time.Duration) {
+		require.Equal(t, KindUpstream, e.Kind)
+		require.Zero(t, took, "at once, not after a cool-down")
+		require.NotEmpty(t, b.Status().LastError)
+	})
+}
+
+// countingClock counts how often it is looked at.
+type countingClock struct {
+	clock.Clock
+	looks atomic.Int64
+}
+
+func (c *countingClock) Boot() time.Duration {
+	c.looks.Add(1)
+	return c.Clock.Boot()
+}
+
+// A daemon that nobody asks anything must let the machine sleep.
+func TestAnIdleBrokerSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newInternal(t, exchangeFunc(func(_, service string) (*upstream.Credential, error) {
+			return &upstream.Credential{AccessToken: secret.New("t"), Service: service}, nil
+		}))
+		c := &countingClock{Clock: b.clock}
+		b.clock = c
+		b.SetGrant(consentNumber(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		for range 3 {
+			_, err := b.Get(t.Context(), Request{Service: "github", Caller: "uid:1", Wait: time.Second})
+			require.NoError(t, err)
+			time.Sleep(20 * time.Minute)
+		}
+		c.looks.Store(0)
+		time.Sleep(10 * time.Minute)
+		require.LessOrEqual(t, c.looks.Load(), int64(2*10*60/15), "Run looks once in 15 s")
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// Run may end before it has launched what was asked for.
+func TestStoppingTellsWhoWasNotLaunched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for range 20 {
+			b := newInternal(t, exchangeFunc(func(string, string) (*upstream.Credential, error) {
+				return nil, &upstream.Error{Status: 500}
+			}))
+			b.SetGrant(consentNumber(1))
+			told := make(chan error, 1)
+			began := time.Now()
+			go func() {
+				_, err := b.Get(t.Context(), Request{Service: "github", Caller: "uid:1", Wait: time.Minute})
+				told <- err
+			}()
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			require.NoError(t, b.Run(ctx))
+			require.Error(t, <-told)
+			require.Zero(t, time.Since(began))
+		}
+	})
+}
+
+// departing is an Upstream whose one exchange takes two attempts.
+type departing struct{ first, second time.Duration }
+
+func (d departing) Exchange(ctx context.Context, _ secret.Text, service string) (*upstream.Credential, error) {
+	dep := upstream.DepartureFrom(ctx)
+	dep.Departed()
+	time.Sleep(d.first)
+	dep.Departed()
+	time.Sleep(d.second)
+	return &upstream.Credential{AccessToken: secret.New("t"), Service: service}, nil
+}
+
+func TestARetryConfirmsAsOfItsOwnDeparture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newInternal(t, departing{first: 5 * time.Second, second: time.Second})
+		b.SetGrant(consentNumber(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		_, err := b.Get(t.Context(), Request{Service: "github", Caller: "uid:1", Wait: 10 * time.Second})
+		require.NoError(t, err)
+		require.Equal(t, time.Second, b.Status().Confirmed)
 		cancel()
 		require.NoError(t, <-done)
 	})

@@ -9,8 +9,8 @@ type caller struct {
 	underway int
 	// fruitless are the ends of the minutes in which its 404s and 403s count.
 	fruitless []time.Duration
-	// forced are the ends of the minutes in which exchanges count that it forced
-	// although a credential was held.
+	// forced are the ends of the minutes in which the exchanges count that it
+	// began although a credential was held.
 	forced []time.Duration
 	// reports is what its false rejection reports cost it, by service.
 	reports map[string]*penalty
@@ -54,16 +54,19 @@ func (b *Broker) admitName(s *service, name string, deadline time.Time, now time
 	return verdict{pause: &pause{limit: left, late: errTooManyNames(time.Second, limit), changed: b.changed}}, true
 }
 
-// mayForce reports whether the caller may force one more exchange of a credential
-// that is held, and counts it: with many services at hand it could else use up
-// the whole budget.
-func (c *caller) mayForce(t Tunables, now time.Duration) bool {
-	c.expire(now)
-	if len(c.forced) >= t.UnknownNames {
-		return false
+// forcedUntil returns until when the caller may force no more exchanges of
+// credentials that are held, 0 if it may now: with many services at hand it could
+// else use up the whole budget. b.mu is held.
+func (b *Broker) forcedUntil(name string, now time.Duration) time.Duration {
+	c := b.callers[name]
+	if c == nil {
+		return 0
 	}
-	c.forced = append(c.forced, now+t.SlotReturn)
-	return true
+	c.expire(now)
+	if len(c.forced) < b.tunables.UnknownNames {
+		return 0
+	}
+	return c.forced[0]
 }
 
 // expire forgets what no longer counts.

@@ -131,7 +131,7 @@ func TestMayTakeLast(t *testing.T) {
 		require.False(t, miss("d"), "one may be due two minutes from now")
 		k.b.SetGrant(k.grant("jwt-2", "grnt-1", "*"))
 		k.vault.store("first", 8*time.Hour)
-		require.NotNil(t, k.b.Held())
+		require.NotEmpty(t, k.b.Held())
 		asked := k.later(reader("e", "uid:1", time.Second))
 		k.gets(asked, "first")
 		for _, c := range k.vault.seen() {
@@ -186,12 +186,73 @@ func TestNoCacheJoinsAndSpaces(t *testing.T) {
 	})
 }
 
+func TestNoCacheJoinsWhatIsUnderWayAnyhow(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.want("github", "first")
+		k.at(5 * time.Second)
+		k.b.SetGrant(k.grant("jwt-2", "grnt-1", "*"))
+		k.vault.store("second", time.Hour)
+		k.want("github", "first")
+		synctest.Wait()
+		require.Equal(t, 2, k.vault.count(), "the new token is being checked")
+		require.Equal(t, latency, k.gets(k.later(forced("uid:1", time.Second)), "second"))
+		require.Equal(t, 2, k.vault.count())
+	})
+}
+
 func TestNoCacheOfWhatWasRefused(t *testing.T) {
 	run(t, broker.Tunables{}, func(k *bench) {
 		k.vault.set(nil)
 		k.told(k.later(forced("uid:1", time.Second)), broker.KindNotFound, latency)
 		k.told(k.later(forced("uid:1", time.Second)), broker.KindNotFound, 0)
 		require.Equal(t, 1, k.vault.count())
+	})
+}
+
+// A caller that pauses is asked again and again what it wants, and pays once, for
+// what departs.
+func TestAForcedExchangeIsChargedWhenItBegins(t *testing.T) {
+	limited := vaultError(429, "BAD_REQUEST", "Rate limit exceeded")
+	limited.RetryAfter = 20 * time.Second
+	run(t, slowChecks, func(k *bench) {
+		k.want("github", "first")
+		k.at(31 * time.Second)
+		k.vault.fail(limited)
+		k.soon("slack")
+		k.vault.store("second", time.Hour)
+		waiting := k.later(forced("uid:1", 30*time.Second))
+		for range 10 {
+			time.Sleep(time.Second)
+			k.b.Reconfigure(slowChecks, nil) // wakes whoever pauses
+		}
+		require.Equal(t, 20*time.Second+latency, k.gets(waiting, "second"))
+	})
+}
+
+func TestOneCallerCantReportTheWholeBudgetAway(t *testing.T) {
+	run(t, slowChecks, func(k *bench) {
+		for i := range 12 {
+			k.want(fmt.Sprint("service", i), "first")
+		}
+		k.vault.store("second", time.Hour)
+		k.at(2 * time.Minute)
+		report := func(caller string) (fresh int) {
+			for i := range 12 {
+				_, err := k.b.Rejected(k.t.Context(), reader(fmt.Sprint("service", i), caller, time.Second), "fp-first")
+				if err == nil {
+					fresh++
+					continue
+				}
+				require.ErrorContains(t, err, "its next report counts in")
+			}
+			return fresh
+		}
+		require.Equal(t, 4, report("uid:1"))
+		require.Equal(t, 12+4, k.vault.count())
+		require.Equal(t, 8, report("uid:2"), "its own four, and what uid:1 brought")
+		k.at(2*time.Minute + 61*time.Second)
+		require.Equal(t, 12, report("uid:1"))
+		require.Equal(t, 12+12, k.vault.count())
 	})
 }
 

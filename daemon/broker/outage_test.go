@@ -88,6 +88,26 @@ func TestOneServiceFailingForeverWhileOthersWork(t *testing.T) {
 	})
 }
 
+func TestTheEndOfAnOutageIsTheEndForAll(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		faults := map[string]error{"a": errServer, "b": errConnect}
+		k.vault.set(failing(faults))
+		for range 5 {
+			k.soon("a")
+			time.Sleep(k.b.Explain("a").Retry)
+		}
+		e := k.soon("a")
+		require.Greater(t, e.RetryAfter, 20*time.Second)
+		began := time.Now()
+		k.soon("b")
+		k.vault.change(func() { clear(faults) })
+		time.Sleep(2 * time.Second)
+		k.want("c", "fine")
+		k.want("a", "fine")
+		require.Less(t, time.Since(began), 3*time.Second)
+	})
+}
+
 func TestAServiceThatFailedAloneIsToldToWork(t *testing.T) {
 	run(t, broker.Tunables{}, func(k *bench) {
 		faults := map[string]error{"s0": errServer}

@@ -35,6 +35,9 @@ func (b *Broker) admitReport(r Request, fingerprint string, deadline time.Time) 
 		if wait := s.triedAt + b.tunables.ExchangeSpacing - c.boot; s.triedAt != 0 && wait > 0 {
 			return b.pauseFor(wait, deadline, errJustTried(s, wait))
 		}
+		if until := b.forcedUntil(r.Caller, c.boot); until != 0 {
+			return b.pauseFor(until-c.boot, deadline, errManyForced(until-c.boot, b.tunables.UnknownNames))
+		}
 	}
 	v := b.admitFlight(s, r.Caller, deadline, c.boot)
 	if v.join != nil {
@@ -61,6 +64,12 @@ func errJustTried(s *service, wait time.Duration) *Error {
 	return (&Error{Kind: KindRateLimited, Message: fmt.Sprintf(
 		"the vault answered with this credential for %s moments ago: it is asked again in %s at the earliest",
 		s.name, humanize(wait))}).in(wait)
+}
+
+func errManyForced(wait time.Duration, limit int) *Error {
+	return (&Error{Kind: KindRateLimited, Message: fmt.Sprintf(
+		"this caller reported, or read past the cache, %d credentials within a minute: its next report counts in %s",
+		limit, humanize(wait))}).in(wait)
 }
 
 func (b *Broker) penalty(caller, service string) *penalty {

@@ -79,5 +79,9 @@ func TestFalseReportsCostTheirReporterAGrowingWait(t *testing.T) {
 		token, err := k.report("uid:2", "fp-first", time.Second)
 		require.NoError(t, err, "nobody else pays")
 		require.Equal(t, "second", token)
+		k.vault.store("third", time.Hour)
+		token, err = k.report("uid:1", "fp-second", time.Minute)
+		require.NoError(t, err, "the vault had a new one after all: that is forgiven")
+		require.Equal(t, "third", token)
 	})
 }

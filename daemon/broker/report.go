@@ -214,7 +214,7 @@ func (b *Broker) Explain(name string) Explanation {
 		e.Underway, e.WaitsFor = true, max(s.flight.waitUntil-c.boot, 0)
 	}
 	b.explainState(&e, s, c)
-	e.Summary = b.sentences(&e, s, c.boot)
+	e.Summary = b.sentences(&e, s, c)
 	return e
 }
 
@@ -257,17 +257,24 @@ func (b *Broker) probeIn(now time.Duration) time.Duration {
 }
 
 // sentences says e in words. b.mu is held.
-func (b *Broker) sentences(e *Explanation, s *service, now time.Duration) []string {
-	var out []string
+func (b *Broker) sentences(e *Explanation, s *service, c clocks) []string {
+	now, out := c.boot, []string(nil)
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if e.Err != nil {
 		say("A read is refused: %s.", e.Err.Message)
 	}
 	if h := e.Held; h != nil {
 		say("A credential is held, confirmed by the vault %s ago.", h.Age.Round(time.Second))
-		b.sayLife(say, h)
-	} else if e.Err == nil && !e.Underway {
+		if e.State == "withheld" {
+			b.sayKept(say, c)
+		} else {
+			b.sayLife(say, h)
+		}
+	} else if e.Err == nil && !e.Underway && s.known {
 		say("Nothing is held: a read makes an exchange.")
+	} else if e.Err == nil && !e.Underway {
+		// Whether this caller did is not known here.
+		say("Nothing is held: a read makes an exchange, unless its caller asked for too many unknown services within the last minute.")
 	}
 	if e.Underway && e.WaitsFor > 0 {
 		say("An exchange waits for a slot of the budget, which comes in %s.", humanize(e.WaitsFor))
@@ -288,6 +295,20 @@ func (b *Broker) sentences(e *Explanation, s *service, now time.Duration) []stri
 		say("The vault never gave one for this name under this grant.")
 	}
 	return out
+}
+
+// sayKept says what becomes of a credential that is withheld, which no life of its
+// own decides. b.mu is held.
+func (b *Broker) sayKept(say func(string, ...any), c clocks) {
+	switch g := b.gate.Load(); {
+	case b.trust.isWithheld && g.err != nil && !b.withdrawnTooLong(c.boot):
+		say("It is kept and not served, and served again if the same grant returns within %s.",
+			humanize(b.trust.withheldAt+b.tunables.WithdrawnKeep-c.boot))
+	case b.trust.suspect && g.err != nil:
+		say("It is kept and not served, and served again if the vault accepts the grant token when it is asked again.")
+	default:
+		say("It is not served.")
+	}
 }
 
 func (b *Broker) sayLife(say func(string, ...any), h *Held) {

@@ -131,7 +131,7 @@ func TestExplain(t *testing.T) {
 		says  []string
 	}{
 		"never asked": {func(*bench) {}, "unknown", 0, 0, []string{
-			"Nothing is held: a read makes an exchange.", "never gave one for this name"}},
+			"Nothing is held: a read makes an exchange, unless its caller asked for too many unknown services", "never gave one for this name"}},
 		"held": {func(k *bench) { k.want("github", "first") }, "held", 0, 0, []string{
 			"confirmed by the vault 0s ago", "It is served for 7h59m55s, until shortly before it expires at 2000-01-01T08:00:00Z", "It is refreshed in 7h"}},
 		"held and short": {func(k *bench) {
@@ -169,6 +169,30 @@ func TestExplain(t *testing.T) {
 		}, "withheld", broker.KindUnauthorized, time.Minute, []string{"rejected the grant token", "asked again in 1m0s at the earliest"}},
 		"withdrawn": {func(k *bench) { k.b.SetGrant(grant.Snapshot{State: grant.Withdrawn}) },
 			"withheld", broker.KindGrantUnavailable, 0, []string{"the grant file was removed"}},
+		"known, and purged since": {func(k *bench) {
+			k.vault.store("short", 20*time.Second)
+			k.want("github", "short")
+			k.at(30 * time.Second)
+		}, "unknown", 0, 0, []string{"Nothing is held: a read makes an exchange."}},
+		"withdrawn while held": {func(k *bench) {
+			k.want("github", "first")
+			k.b.SetGrant(grant.Snapshot{State: grant.Withdrawn})
+			time.Sleep(20 * time.Second)
+		}, "withheld", broker.KindGrantUnavailable, 0, []string{
+			"It is kept and not served, and served again if the same grant returns within 40s."}},
+		"suspected while held": {func(k *bench) {
+			k.want("github", "first")
+			answers := 0
+			k.vault.set(func(string, string) (*upstream.Credential, error) {
+				if answers++; answers == 1 {
+					return nil, errRejected
+				}
+				return nil, errServer
+			})
+			_, err := k.get("slack")
+			require.Error(k.t, err)
+		}, "withheld", broker.KindUnauthorized, 0, []string{
+			"It is kept and not served, and served again if the vault accepts the grant token"}},
 		"past the grant's exp": {stepClock(100 * time.Hour), "withheld", broker.KindUnauthorized, 0, []string{"has expired: put a new one"}},
 		"uncovered": {func(k *bench) { k.b.SetGrant(k.grant("jwt-2", "grnt-1", "slack:*")) },
 			"uncovered", broker.KindForbidden, 0, []string{"one of *, github:*"}},
@@ -201,6 +225,10 @@ func TestExplain(t *testing.T) {
 					require.Contains(t, summary, says)
 				}
 				require.NotContains(t, summary, "jwt-", "no token")
+				if e.State == "withheld" {
+					require.NotContains(t, summary, "It is served for")
+					require.NotContains(t, summary, "It is refreshed in")
+				}
 				synctest.Wait()
 				require.Equal(t, before, k.vault.count(), "it starts nothing")
 			})

@@ -244,6 +244,157 @@ func TestANewTokenOfTheSameConsentIsNoStuckRotation(t *testing.T) {
 	})
 }
 
+func TestANewTokenProvesItselfByAllThatIsRead(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		for _, service := range []string{"a", "b", "c"} {
+			k.want(service, "first")
+		}
+		k.at(time.Minute)
+		k.b.SetGrant(k.grant("jwt-2", "grnt-1", "*"))
+		for _, service := range []string{"a", "b", "c"} {
+			k.want(service, "first")
+		}
+		k.at(time.Minute + latency)
+		require.Equal(t, 6, k.vault.count())
+	})
+}
+
+func TestASuspicionWithholdsTheCopy(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.want("github", "first")
+		withheld, first := k.withheld, true
+		k.vault.set(func(_, service string) (*upstream.Credential, error) {
+			if first {
+				first = false
+				return nil, errRejected
+			}
+			return credential(service, "fine", time.Now().Add(time.Hour)), nil
+		})
+		changed := k.b.CacheChanged()
+		k.want("slack", "fine")
+		require.Equal(t, withheld+1, k.withheld)
+		<-changed
+		require.NotNil(t, k.b.Snapshot(), "it is made again when the suspicion is cleared")
+	})
+}
+
+// What departed before the 401 and is answered after it is handed to nobody while
+// everything is withheld.
+func TestAnAnswerDuringASuspicionIsWithheld(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.vault.delay = time.Second
+		waiting := k.later(reader("github", "uid:1", 20*time.Second))
+		synctest.Wait()
+		first := true
+		k.vault.set(func(_, service string) (*upstream.Credential, error) {
+			if first {
+				first = false
+				return nil, errRejected
+			}
+			return credential(service, "fine", time.Now().Add(time.Hour)), nil
+		})
+		k.vault.change(func() { k.vault.delay = latency })
+		asker := k.later(reader("slack", "uid:1", 10*time.Second))
+		synctest.Wait()
+		k.vault.change(func() { k.vault.delay = 5 * time.Second })
+		k.at(4 * time.Second)
+		require.Empty(t, k.b.Held(), "github's answer came, but was not taken")
+		k.gets(asker, "fine")
+		require.GreaterOrEqual(t, k.gets(waiting, "fine"), 5*time.Second)
+	})
+}
+
+// The vault that rejects the token is one that works.
+func TestARejectionEndsAnOutage(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.vault.fail(errConnect)
+		k.soon("github")
+		require.NotEmpty(t, k.b.Status().LastError)
+		k.vault.fail(errRejected)
+		k.at(3 * time.Second)
+		k.refuse("github", broker.KindUnauthorized)
+		require.Empty(t, k.b.Status().LastError)
+		require.Len(t, k.log.with("INFO", "answers again"), 1)
+	})
+}
+
+func TestAProbeWaitsForTheEndOfALimit(t *testing.T) {
+	limited := vaultError(429, "BAD_REQUEST", "Rate limit exceeded")
+	limited.RetryAfter = 5 * time.Minute
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.vault.set(func(_, service string) (*upstream.Credential, error) {
+			if service == "limited" {
+				return nil, limited
+			}
+			return nil, errRejected
+		})
+		k.vault.change(func() { k.vault.delay = 2 * latency })
+		rejected := k.later(reader("github", "uid:1", 10*time.Second))
+		synctest.Wait()
+		k.vault.change(func() { k.vault.delay = latency })
+		k.soon("limited")
+		k.told(rejected, broker.KindUnauthorized, 4*latency)
+		k.at(5*time.Minute + latency - ms)
+		require.Equal(t, 3, k.vault.count(), "the probe was due after a minute")
+		require.Equal(t, ms, k.b.Status().NextProbe)
+		k.at(5*time.Minute + latency)
+		require.Equal(t, 4, k.vault.count())
+	})
+}
+
+// A service that fails alone must not keep the grant from being checked by
+// another one.
+func TestTheCheckGoesToAServiceThatWorks(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.want("oldest", "first")
+		k.want("github", "first")
+		k.vault.set(failing(map[string]error{"oldest": errServer}))
+		k.at(4 * time.Minute)
+		k.want("oldest", "first")
+		k.want("github", "first")
+		k.at(4*time.Minute + 50*time.Second + latency)
+		k.at(4*time.Minute + 50*time.Second + 2*latency)
+		calls := k.vault.seen()
+		require.Len(t, calls, 4)
+		require.Equal(t, []string{"oldest", "github"}, []string{calls[2].service, calls[3].service})
+		require.Less(t, calls[3].at-calls[2].at, 2*latency, "at once, not after the cool-down")
+	})
+}
+
+// A refresh that waits for a slot above the reserve becomes the check when that
+// is due: it has a slot of its own.
+func TestAWaitingRefreshBecomesTheCheck(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		services := []string{"a", "b", "c", "d", "e", "f"}
+		for _, service := range services {
+			k.want(service, "first")
+		}
+		k.at(time.Minute)
+		k.vault.opensAt(time.Hour, 0, 0)
+		k.b.SetGrant(k.grant("jwt-2", "grnt-1", "*"))
+		for _, service := range services {
+			k.want(service, "first")
+			synctest.Wait() // Run looks several times before the answer comes
+		}
+		k.at(time.Minute + latency)
+		calls := k.vault.seen()[len(services):]
+		require.Len(t, calls, 1, "one of all refreshes")
+		require.Equal(t, upstream.ClassCheck, calls[0].class)
+		require.Equal(t, broker.TrustConfirmed, k.b.Status().Trust)
+	})
+}
+
+func TestAWithdrawnGrantComesBackAfterTheMachineSlept(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		k.want("github", "first")
+		k.b.SetGrant(grant.Snapshot{State: grant.Withdrawn})
+		k.clock.Suspend(10 * time.Minute) // no timer fires
+		k.vault.store("second", time.Hour)
+		k.b.SetGrant(k.grant("jwt-1", "grnt-1", "*"))
+		k.want("github", "second")
+	})
+}
+
 // The copy outside the process is withheld when the grant file goes, and has to
 // be made again when it comes back.
 func TestTheCopyIsMadeAgainWhenTheGrantComesBack(t *testing.T) {

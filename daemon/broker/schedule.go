@@ -173,7 +173,7 @@ func (b *Broker) refresh(s *service, a *agenda) {
 		f.dep.Raise(classMiss, "")
 		return
 	}
-	due := max(h.refreshAt, s.exchangedAt+b.tunables.ExchangeSpacing)
+	due := max(h.refreshAt, h.storedAt+b.tunables.ExchangeSpacing)
 	if h.refreshAt == 0 || !h.readSinceStored() {
 		return // a read of it wakes us
 	}
@@ -226,6 +226,9 @@ func (b *Broker) check(a *agenda) {
 		a.at(due)
 		return
 	}
+	if b.isChecking() {
+		return // its end wakes us
+	}
 	s := b.confirmedLongestAgo(confirmed, a)
 	if s == nil {
 		return
@@ -235,6 +238,16 @@ func (b *Broker) check(a *agenda) {
 		return
 	}
 	b.startUnlessCooling(s, flightFor{class: classCheck, background: true}, a)
+}
+
+// isChecking reports whether an exchange is under way as the check. b.mu is held.
+func (b *Broker) isChecking() bool {
+	for _, s := range b.services {
+		if s.flight != nil && s.flight.dep.Class() == classCheck {
+			return true
+		}
+	}
+	return false
 }
 
 // confirmedLongestAgo returns the service to check by: of those read since the
@@ -267,7 +280,7 @@ func (b *Broker) confirmedLongestAgo(confirmed time.Duration, a *agenda) *servic
 // probe asks again with a token that is under suspicion, or that was rejected,
 // when its time has come. b.mu is held.
 func (b *Broker) probe(a *agenda) {
-	if !b.trust.suspect && !b.trust.isRejected || b.gate.Load().state != grant.Usable || b.confirming() != nil {
+	if !b.trust.suspect && !b.trust.isRejected || b.gate.Load().state != grant.Usable {
 		return
 	}
 	if a.now < b.trust.nextProbe {
@@ -276,7 +289,7 @@ func (b *Broker) probe(a *agenda) {
 	}
 	s := b.service(b.trust.suspectService)
 	if s.flight != nil || b.outage.active && b.outage.probe != nil {
-		return // it was under way when the suspicion arose; its end wakes us
+		return // it asks already, or was under way when the suspicion arose; its end wakes us
 	}
 	if until, err := b.coolingUntil(s, a.now); err != nil {
 		b.trust.nextProbe = until

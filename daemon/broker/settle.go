@@ -39,7 +39,6 @@ func (b *Broker) accepted(f *flight, now time.Duration) {
 	// It did so at some time since the departure; a revocation may have come
 	// right after.
 	b.confirmedAt.Store(int64(f.departedAt(now)))
-	f.service.exchangedAt = now
 	if slices.Contains(b.prefetch, f.service.name) {
 		b.prefetched[f.service.name] = true
 	}
@@ -190,6 +189,9 @@ func failureOf(err error) *Error {
 	case errors.As(err, &e) && e.Status == http.StatusUnauthorized:
 		return &Error{Kind: KindUpstream, UpstreamStatus: e.Status, UpstreamRequestID: e.RequestID, Message: fmt.Sprintf(
 			"%s answered 401, but not about the grant token: wrong address or a proxy in between; check the upstream URL", e.URL)}
+	case errors.As(err, &e) && e.Code == "":
+		return &Error{Kind: KindUpstream, UpstreamStatus: e.Status, UpstreamRequestID: e.RequestID, Message: fmt.Sprintf(
+			"%s answered %d, but not as the vault does: wrong address or a proxy in between; check the upstream URL", e.URL, e.Status)}
 	case errors.As(err, &e):
 		return &Error{Kind: KindUpstream, UpstreamStatus: e.Status, UpstreamRequestID: e.RequestID,
 			Message: fmt.Sprintf("the vault failed: it answered %d; it will be asked again", e.Status)}

@@ -27,16 +27,19 @@ func (k *bench) told(done <-chan outcome, kind broker.Kind, within time.Duration
 func TestASlotThatComesTooLateIsToldAtOnce(t *testing.T) {
 	run(t, broker.Tunables{}, func(k *bench) {
 		k.vault.opensAt(0, 40*time.Second, 0)
-		e := k.told(k.later(reader("github", "uid:1", 40*time.Second-ms)), broker.KindRateLimited, 0)
+		e := k.told(k.later(reader("github", "uid:1", 40*time.Second)), broker.KindRateLimited, 0)
 		require.Equal(t, 40*time.Second, e.RetryAfter)
 		require.Contains(t, e.Message, "in 40s")
+		require.Zero(t, k.b.Status().Flights, "and nothing departs for nobody")
 
+		late := k.later(reader("slack", "uid:2", 40*time.Second+ms))
 		patient := k.later(reader("github", "uid:1", 41*time.Second))
 		synctest.Wait()
 		e = k.told(k.later(reader("github", "uid:2", 10*time.Second)), broker.KindRateLimited, 0)
 		require.Equal(t, 40*time.Second, e.RetryAfter, "who joins a flight that waits is told as well")
 		require.Equal(t, 40*time.Second, k.b.Explain("github").WaitsFor)
 		require.Equal(t, 40*time.Second+latency, k.gets(patient, "first"))
+		k.told(late, broker.KindTimeout, 40*time.Second+ms)
 	})
 }
 
@@ -323,11 +326,20 @@ func TestASuspicionCallsBackWhatHasNotDeparted(t *testing.T) {
 		})
 		waiting := k.later(reader("github", "uid:2", time.Minute))
 		synctest.Wait()
-		k.vault.fail(errRejected)
-		k.refuse("slack", broker.KindUnauthorized)
-		k.told(waiting, broker.KindUnauthorized, 3*latency)
-		k.at(time.Minute)
-		require.Equal(t, 2, k.vault.count(), "a suspected token departs for nothing but the second ask")
+		answers := []error{errRejected, errServer, errServer, errServer, errServer, errServer}
+		k.vault.set(func(_, service string) (*upstream.Credential, error) {
+			if len(answers) == 0 {
+				return credential(service, "fine", time.Now().Add(time.Hour)), nil
+			}
+			err := answers[0]
+			answers = answers[1:]
+			return nil, err
+		})
+		k.soon("slack")
+		k.gets(waiting, "fine")
+		for i, c := range k.vault.seen() {
+			require.Equal(t, i == 7, c.service == "github", "a suspected token departs for nothing but to clear it: %v", c)
+		}
 	})
 }
 

@@ -38,20 +38,20 @@ type snapshot struct {
 
 // entry is one credential of a snapshot, with its times since boot.
 type entry struct {
-	Token     string          `json:"token"`
-	Service   string          `json:"service"`
-	Type      string          `json:"type"`
-	Expires   time.Time       `json:"expires"`
-	Metadata  json.RawMessage `json:"metadata"`
-	Exchange  string          `json:"exchange"`
-	Stored    time.Duration   `json:"stored"`
-	Deadline  time.Duration   `json:"deadline"`
-	Fresh     time.Duration   `json:"fresh"`
-	Refresh   time.Duration   `json:"refresh"`
-	Renew     time.Duration   `json:"renew"`
-	Read      int64           `json:"read"`
-	Stuck     bool            `json:"stuck"`
-	Exchanged time.Duration   `json:"exchanged"`
+	Token    string          `json:"token"`
+	Service  string          `json:"service"`
+	Type     string          `json:"type"`
+	Expires  time.Time       `json:"expires"`
+	Metadata json.RawMessage `json:"metadata"`
+	Exchange string          `json:"exchange"`
+	Stored   time.Duration   `json:"stored"`
+	Deadline time.Duration   `json:"deadline"`
+	Fresh    time.Duration   `json:"fresh"`
+	Refresh  time.Duration   `json:"refresh"`
+	Renew    time.Duration   `json:"renew"`
+	Read     int64           `json:"read"`
+	Stuck    bool            `json:"stuck"`
+	Tried    time.Duration   `json:"tried"`
 }
 
 // Snapshot returns the state that [Broker.Restore] takes, nil if nothing may be
@@ -74,7 +74,7 @@ func (b *Broker) Snapshot() []byte {
 				Token: h.cred.AccessToken.Reveal(), Service: s.name, Type: h.cred.CredentialType,
 				Expires: h.cred.TokenExpiresAt, Metadata: h.cred.Metadata, Exchange: h.exchange,
 				Stored: h.storedAt, Deadline: h.bootDeadline, Fresh: h.freshUntil,
-				Refresh: h.refreshAt, Renew: h.renewAt, Read: h.lastRead.Load(), Stuck: h.stuck, Exchanged: s.exchangedAt,
+				Refresh: h.refreshAt, Renew: h.renewAt, Read: h.lastRead.Load(), Stuck: h.stuck, Tried: s.triedAt,
 			})
 		}
 	}
@@ -133,7 +133,7 @@ func (b *Broker) Restore(content []byte) (int, error) {
 
 // whole reports whether the entry may be what Snapshot wrote before now.
 func (e *entry) whole(now time.Duration) bool {
-	for _, past := range []time.Duration{e.Stored, e.Exchanged, time.Duration(e.Read)} {
+	for _, past := range []time.Duration{e.Stored, e.Tried, time.Duration(e.Read)} {
 		if past < 0 || past > now {
 			return false
 		}
@@ -160,7 +160,7 @@ func (b *Broker) restore(e entry, now time.Duration) bool {
 	h.freshUntil = min(h.bootDeadline, e.Fresh)
 	h.refreshAt, h.renewAt, h.stuck, h.exchange = e.Refresh, e.Renew, e.Stuck, e.Exchange
 	h.lastRead.Store(e.Read)
-	s.known, s.exchangedAt, s.triedAt = true, e.Exchanged, e.Exchanged
+	s.known, s.triedAt = true, e.Tried
 	b.put(s, h)
 	return s.held == h
 }

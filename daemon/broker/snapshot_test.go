@@ -48,7 +48,7 @@ func TestRestoreRefusesWhatIsNotWhole(t *testing.T) {
 			"a name that is none":    {"service": "../github"},
 			"stored in the future":   {"stored": int64(100 * time.Hour)},
 			"stored before the boot": {"stored": -1},
-			"asked in the future":    {"exchanged": int64(100 * time.Hour)},
+			"asked in the future":    {"tried": int64(100 * time.Hour)},
 			"read in the future":     {"read": int64(100 * time.Hour)},
 			"read before the boot":   {"read": math.MinInt64},
 			"metadata is no object":  {"metadata": "x"},
@@ -107,6 +107,26 @@ func TestRestoreKeepsWhatWasNear(t *testing.T) {
 		require.Equal(t, 1, n)
 		require.Equal(t, before, next.b.Held()[0], "nothing lives longer for that, and nothing else changed")
 		require.Equal(t, k.b.Status().Confirmed, next.b.Status().Confirmed)
+		k.stop()
+		k.at(time.Hour - 5*time.Second - ms)
+		require.Len(t, next.b.Held(), 1)
+		k.at(time.Hour - 5*time.Second)
+		require.Empty(t, next.b.Held())
+	})
+}
+
+func TestRestoreChangesNothing(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		for service, life := range map[string]time.Duration{"long": time.Hour, "short": 50 * time.Second, "endless": 0} {
+			k.vault.store("first", life)
+			k.want(service, "first")
+		}
+		k.at(20 * time.Second)
+		next := k.next()
+		n, err := next.b.Restore(k.b.Snapshot())
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		require.Equal(t, k.b.Held(), next.b.Held())
 	})
 }
 
@@ -137,6 +157,7 @@ func TestRestoreDropsWhatCantBeUsed(t *testing.T) {
 func TestRestoreOfANewTokenIsRevalidated(t *testing.T) {
 	run(t, broker.Tunables{}, func(k *bench) {
 		k.want("github", "first")
+		k.want("slack", "first")
 		content := k.b.Snapshot()
 		k.stop()
 		k.at(time.Minute)
@@ -145,10 +166,11 @@ func TestRestoreOfANewTokenIsRevalidated(t *testing.T) {
 			_, err := next.b.Restore(content)
 			require.NoError(t, err)
 			next.want("github", "first")
+			next.want("slack", "first")
 			time.Sleep(time.Second)
 			calls := k.vault.seen()
-			require.Len(t, calls, 2)
-			require.Equal(t, "jwt-2", calls[1].token)
+			require.Len(t, calls, 4)
+			require.Equal(t, []string{"jwt-2", "jwt-2"}, []string{calls[2].token, calls[3].token})
 		})
 	})
 }
@@ -187,6 +209,15 @@ func TestNothingIsHandedOverThatMayNotBeServed(t *testing.T) {
 		require.NotNil(t, k.b.Snapshot())
 		k.at(15 * time.Second)
 		require.Nil(t, k.b.Snapshot(), "it expired")
+		k.vault.store("endless", 0)
+		k.want("github", "endless")
+		k.vault.store("long", time.Hour)
+		k.want("slack", "long")
+		k.clock.Step(2 * time.Hour)
+		require.NotContains(t, string(k.b.Snapshot()), "slack", "expired by a clock, and nobody has looked since")
+		k.clock.Step(98 * time.Hour)
+		require.Nil(t, k.b.Snapshot(), "the grant is past its end")
+		k.clock.Step(-100 * time.Hour)
 		k.b.SetGrant(grant.Snapshot{State: grant.Withdrawn})
 		require.Nil(t, k.b.Snapshot())
 	})

@@ -114,6 +114,47 @@ func TestA401ThatIsNotAboutTheGrantPurgesNothing(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatIsNotTheVaultsSpeaksOfTheAddress(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  *upstream.Error
+		says string
+	}{
+		"no such method":  {&upstream.Error{Status: 501, URL: "https://web.test"}, "https://web.test answered 501"},
+		"no such page":    {&upstream.Error{Status: 404, URL: "https://web.test"}, "https://web.test answered 404"},
+		"the vault's own": {errServer, ""},
+		"its bad request": {vaultError(400, "BAD_REQUEST", "no"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, broker.Tunables{}, func(k *bench) {
+				k.vault.fail(c.err)
+				e := k.refuse("github", broker.KindUpstream)
+				if c.says == "" {
+					require.NotContains(t, e.Message, "wrong address")
+					return
+				}
+				require.Contains(t, e.Message, c.says)
+				require.Contains(t, e.Message, "wrong address or a proxy in between; check the upstream URL")
+			})
+		})
+	}
+}
+
+func TestAPurgeForAnotherConsentIsLogged(t *testing.T) {
+	run(t, broker.Tunables{}, func(k *bench) {
+		const line = "of another consent; everything held was purged"
+		k.want("github", "first")
+		k.want("slack", "first")
+		k.b.SetGrant(k.grant("jwt-2", "grnt-1", "*"))
+		require.Empty(t, k.log.with(line), "the same consent purges nothing")
+		k.b.SetGrant(k.grant("jwt-3", "grnt-3", "*"))
+		require.Len(t, k.log.with(line, `"level":"INFO"`, `"credentials":2`), 1)
+		k.b.SetGrant(grant.Snapshot{State: grant.Withdrawn})
+		time.Sleep(2 * time.Minute)
+		k.b.SetGrant(k.grant("jwt-3", "grnt-3", "*"))
+		require.Len(t, k.log.with(line), 1, "the same one, back too late")
+	})
+}
+
 func TestRejectedTokenIsProbedEverMoreSeldom(t *testing.T) {
 	run(t, broker.Tunables{}, func(k *bench) {
 		k.vault.fail(errRejected)
@@ -194,6 +235,7 @@ func TestAFlightOfAFormerConsentIsNeverServed(t *testing.T) {
 		synctest.Wait()
 		k.want("github", "for-jwt-2")
 		require.Equal(t, 2, k.vault.count())
+		require.Zero(t, k.vault.cancelled, "one that is given up holds its slot for longer")
 	})
 }
 

@@ -62,7 +62,7 @@ type Tunables struct {
 	// UnknownNames is how many names that never succeeded a caller may have
 	// under way at once, and how many of them may be fruitless in a SlotReturn.
 	// It is also how many exchanges of credentials that are held a caller may
-	// force in that time. Default 4.
+	// begin in that time, by NoCache or by reports. Default 4.
 	UnknownNames int
 	// RejectionMax is the longest wait that repeated false rejection reports
 	// cost their reporter. Default 10 min.

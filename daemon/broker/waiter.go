@@ -46,14 +46,14 @@ func (b *Broker) tellLate(f *flight) {
 	b.dropIfUnwanted(f)
 }
 
-// tooLateFor reports whether f is known to depart only after the deadline of a
-// caller, and in how long.
+// tooLateFor reports whether f is known not to depart before the deadline of a
+// caller, and in how long it does.
 func (f *flight) tooLateFor(deadline time.Time, now time.Duration) (wait time.Duration, late bool) {
 	if f.waitUntil == 0 || f.waitClass < classMiss {
 		return 0, false
 	}
 	wait = f.waitUntil - now
-	return wait, wait > time.Until(deadline)
+	return wait, wait >= time.Until(deadline)
 }
 
 // raiseSettles is how soon the budget has spoken up about a departure that became
@@ -93,9 +93,6 @@ func (b *Broker) delayedError(wait time.Duration) *Error {
 func (b *Broker) join(f *flight, caller string, deadline time.Time, now time.Duration) verdict {
 	if wait, late := f.tooLateFor(deadline, now); late {
 		return verdict{err: b.delayedError(wait)}
-	}
-	if time.Until(deadline) <= 0 {
-		return verdict{err: errNoAnswer}
 	}
 	w := &waiter{flight: f, deadline: deadline, result: make(chan result, 1)}
 	f.waiters[w] = struct{}{}

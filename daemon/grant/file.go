@@ -63,8 +63,7 @@ func (f file) read() reading {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return reading{kind: missing, fault: "does not exist: put the grant token there"}
 	case errors.Is(err, fs.ErrPermission):
-		return reading{kind: faulty, fault: fmt.Sprintf(
-			"permission denied for uid %d: let its group read it (chgrp, chmod 0640) and enter the directories above", os.Geteuid())}
+		return reading{kind: faulty, fault: f.denied()}
 	case err != nil:
 		return reading{kind: faulty, fault: describe(err)}
 	}
@@ -75,6 +74,19 @@ func (f file) read() reading {
 	}
 	r.exposure = exposure(f.path, info)
 	return r
+}
+
+// denied says that the file can't be read and what to do. Whoever owns it is
+// refused because of the owner's own permissions, which no group makes up for.
+func (f file) denied() string {
+	uid := os.Geteuid()
+	advice := "let its group read it (chgrp, chmod 0640) and enter the directories above"
+	if info, err := os.Stat(f.path); err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) == uid {
+			advice = "that user owns it, so run chmod 0600 " + f.path
+		}
+	}
+	return fmt.Sprintf("permission denied for uid %d: %s", uid, advice)
 }
 
 // load returns what the file holds, at most one byte more than may be.

@@ -82,6 +82,25 @@ func TestReadTakesAFileForADirectoryAsMissing(t *testing.T) {
 	require.Equal(t, missing, at(filepath.Join(dir, "plain", "grant")).read().kind)
 }
 
+func TestDeniedAdvisesTheOwner(t *testing.T) {
+	own := filepath.Join(privateDir(t), "grant")
+	put(t, own, "x")
+	for path, advice := range map[string]string{own: "chmod 0600 " + own, own + "-missing": "let its group read it"} {
+		f := at(path)
+		f.open = func(path string) (*os.File, error) {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EACCES}
+		}
+		require.Contains(t, f.read().fault, advice)
+	}
+	if os.Geteuid() != 0 {
+		return // who isn't root can't give a file away
+	}
+	require.NoError(t, os.Chown(own, overflowGID, overflowGID))
+	f := at(own)
+	f.open = func(string) (*os.File, error) { return nil, syscall.EACCES }
+	require.Contains(t, f.read().fault, "let its group read it", "somebody else's")
+}
+
 func TestReadErrors(t *testing.T) {
 	tests := []struct {
 		err   error

@@ -87,6 +87,11 @@ type Grant struct {
 	Hash [sha256.Size]byte
 }
 
+// LastGoodStays is what Snapshot.Problem adds, in parentheses, for a file that
+// does not replace the token in use. It doesn't hold of a token that the vault
+// rejected, which is not known here.
+const LastGoodStays = "the last good token stays in use while it lives"
+
 // Snapshot is the state of the grant file at one moment. It is immutable.
 type Snapshot struct {
 	// State says whether Grant may be used.

@@ -130,7 +130,7 @@ func (t *tracker) problem() string {
 	case t.fault == "":
 		return ""
 	case t.keeping && t.snap.State == Usable:
-		return t.path + ": " + t.fault + " (the last good token stays in use while it lives)"
+		return t.path + ": " + t.fault + " (" + LastGoodStays + ")"
 	}
 	return t.path + ": " + t.fault
 }

@@ -119,13 +119,13 @@ func (c *Client) CloseIdleConnections() {
 
 func (c *Client) init() {
 	c.once.Do(func() {
-		path := c.Socket
+		path, connect := c.Socket, dial
 		if path == "" {
-			path = DefaultSocket()
+			path, connect = DefaultSocket(), dialDefault
 		}
 		c.transport = &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dial(ctx, path)
+				return connect(ctx, path)
 			},
 			DisableCompression:  true,
 			MaxIdleConnsPerHost: 64,

@@ -69,6 +69,8 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 // hint says what usually is the matter.
 func hint(path string, err error) string {
 	switch {
+	case notSocket(path):
+		return "this is not a socket; check --socket and " + SocketEnv
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ENOTDIR):
 		return "there is no such socket; start the daemon (systemctl start grantexd, or grantexd serve), or set " +
 			SocketEnv + " to its socket"
@@ -82,6 +84,25 @@ func hint(path string, err error) string {
 		return "a path of a socket has 107 bytes at most"
 	}
 	return "look at the daemon's log and at the path"
+}
+
+// notSocket reports whether something else than a socket is at path.
+func notSocket(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Type() != os.ModeSocket
+}
+
+// dialDefault connects to the socket that [DefaultSocket] has found, and names the
+// user's own besides if neither is there.
+func dialDefault(ctx context.Context, path string) (net.Conn, error) {
+	c, err := dial(ctx, path)
+	own := ownSocket()
+	var failed *DialError
+	if errors.As(err, &failed) && errors.Is(err, syscall.ENOENT) && own != "" && path == SystemSocket {
+		failed.Hint = "there is no such socket, nor is there " + own + "; start the daemon (systemctl start grantexd, " +
+			"systemctl --user start grantexd.socket, or grantexd serve), or set " + SocketEnv + " to its socket"
+	}
+	return c, err
 }
 
 // permissionHint names who may connect.

@@ -34,6 +34,50 @@ func TestPermissionHint(t *testing.T) {
 	}
 }
 
+func TestHintOfWhatIsNoSocket(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "README.md")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, path := range []string{dir, file} {
+		_, err := dial(t.Context(), path)
+		require.ErrorContains(t, err, "this is not a socket; check --socket and GRANTEXD_SOCKET")
+		require.Contains(t, hint(path, syscall.EACCES), "not a socket")
+	}
+	socket := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+	require.NoError(t, err)
+	l.SetUnlinkOnClose(false)
+	require.NoError(t, l.Close())
+	require.Contains(t, hint(socket, syscall.ECONNREFUSED), "nobody answers on it any more")
+}
+
+// Whoever names no socket learns of both that were looked for.
+func TestHintOfTheDefault(t *testing.T) {
+	if _, err := os.Lstat(SystemSocket); err == nil {
+		t.Skip("a daemon of the system's is here")
+	}
+	dir := t.TempDir()
+	own := filepath.Join(dir, "grantexd", "grantexd.sock")
+	t.Setenv(SocketEnv, "")
+	for _, tt := range []struct{ name, dir, socket, want, not string }{
+		{"a user", dir, "", own + "; start the daemon (systemctl start grantexd, systemctl --user start grantexd.socket,", "\n"},
+		{"nobody's session", "", "", "(systemctl start grantexd, or grantexd serve)", "--user"},
+		{"a socket that was named", dir, filepath.Join(dir, "x"), "(systemctl start grantexd, or grantexd serve)", own},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv("XDG_RUNTIME_DIR", tt.dir)
+			c := Client{Socket: tt.socket}
+			err := c.Health(t.Context())
+			require.ErrorIs(t, err, syscall.ENOENT)
+			require.ErrorContains(t, err, tt.want)
+			require.NotContains(t, err.Error(), tt.not)
+			if tt.socket == "" {
+				require.ErrorContains(t, err, SystemSocket)
+			}
+		})
+	}
+}
+
 func TestHintsForTheRest(t *testing.T) {
 	require.Contains(t, hint("/s", syscall.EAGAIN), "alive")
 	require.Contains(t, hint("/s", syscall.EIO), "log")

@@ -19,11 +19,20 @@ func DefaultSocket() string {
 	if path := os.Getenv(SocketEnv); path != "" {
 		return path
 	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(dir) {
-		path := filepath.Join(dir, "grantexd", "grantexd.sock")
+	if path := ownSocket(); path != "" {
 		if info, err := os.Stat(path); err == nil && info.Mode().Type() == os.ModeSocket {
 			return path
 		}
 	}
 	return SystemSocket
+}
+
+// ownSocket is where the socket of the user's own daemon would be, "" if the user
+// has no directory for such.
+func ownSocket() string {
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if !filepath.IsAbs(dir) {
+		return ""
+	}
+	return filepath.Join(dir, "grantexd", "grantexd.sock")
 }
