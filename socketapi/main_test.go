@@ -61,9 +61,15 @@ func asUser(uid uint32, groups ...uint32) *syscall.Credential {
 // startChild starts a task, as another user unless that is nil.
 func startChild(t *testing.T, as *syscall.Credential, task string, args ...string) *child {
 	t.Helper()
+	return startChildIn(t, 0, as, task, args...)
+}
+
+// startChildIn starts a task in new namespaces (clone(2)).
+func startChildIn(t *testing.T, namespaces uintptr, as *syscall.Credential, task string, args ...string) *child {
+	t.Helper()
 	cmd := exec.Command(testBinary(t, as), args...)
 	cmd.Env = append(os.Environ(), childEnv+"="+task)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Cloneflags: namespaces}
 	stdin, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	stdout, err := cmd.StdoutPipe()

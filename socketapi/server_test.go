@@ -103,20 +103,23 @@ func TestEveryCallerAtEveryEndpoint(t *testing.T) {
 	both, one, none := `"github".*"slack"`, `"github"`, `"credentials":\[\]`
 	cases := []struct {
 		name     string
+		in       uintptr // new namespaces
 		as       *syscall.Credential
 		statuses []int
 		list     string
 	}{
-		{"a user whom a rule names", asUser(12001), []int{200, 403, 403, 200, 403, 200, 200, 200, 200, 404}, one},
-		{"a user whom none names", asUser(12002), []int{403, 403, 403, 200, 403, 200, 200, 200, 200, 404}, none},
-		{"a member of a group", asUser(12002, 12500), []int{200, 200, 404, 200, 403, 200, 200, 200, 200, 404}, both},
-		{"a user of that primary group", asUser(12500), []int{200, 200, 404, 200, 403, 200, 200, 200, 200, 404}, both},
-		{"the overflow user", asUser(65534), []int{403, 403, 403, 200, 403, 200, 200, 200, 200, 404}, none},
-		{"root, the daemon's own user", nil, []int{403, 403, 403, 200, 200, 200, 200, 200, 200, 404}, none},
+		{"a user whom a rule names", 0, asUser(12001), []int{200, 403, 403, 200, 403, 200, 200, 200, 200, 404}, one},
+		{"a user whom none names", 0, asUser(12002), []int{403, 403, 403, 200, 403, 200, 200, 200, 200, 404}, none},
+		{"a member of a group", 0, asUser(12002, 12500), []int{200, 200, 404, 200, 403, 200, 200, 200, 200, 404}, both},
+		{"a user of that primary group", 0, asUser(12500), []int{200, 200, 404, 200, 403, 200, 200, 200, 200, 404}, both},
+		{"the overflow user", 0, asUser(65534), []int{403, 403, 403, 200, 403, 200, 200, 200, 200, 404}, none},
+		{"the user in another pid namespace", syscall.CLONE_NEWPID, asUser(12001), []int{200, 403, 403, 200, 403, 200, 200, 200, 200, 404}, one},
+		{"root in another pid namespace", syscall.CLONE_NEWPID, nil, []int{403, 403, 403, 200, 200, 200, 200, 200, 200, 404}, none},
+		{"root, the daemon's own user", 0, nil, []int{403, 403, 403, 200, 200, 200, 200, 200, 200, 404}, none},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
-			child := startChild(t, c.as, "get", append([]string{run.path}, paths...)...)
+			child := startChildIn(t, c.in, c.as, "get", append([]string{run.path}, paths...)...)
 			for i, path := range paths {
 				line := child.line(t)
 				require.Equal(t, strconv.Itoa(c.statuses[i]), line[:3], "%s: %s", path, line)
