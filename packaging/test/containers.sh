@@ -96,6 +96,7 @@ put_grant() {
 
 start_vault() {
 	pod run --detach --name vault --network=none --read-only "$NAME" devvault --listen $VAULT_LISTEN --admin $VAULT_ADMIN >/dev/null
+	# shellcheck disable=SC2034 # vault.sh uses it
 	VAULT_CURL="nsenter -t $(pod inspect vault --format '{{.State.Pid}}') -n curl"
 	eventually 10 vault_admin GET /clock >/dev/null 2>&1 || fail "the vault does not answer"
 	for principal in alpha beta; do

@@ -10,6 +10,7 @@ set -euo pipefail
 . "$(dirname "$0")/vault.sh"
 
 SOCKET=/run/grantexd/grantexd.sock
+# shellcheck disable=SC2034 # vault.sh uses it
 VAULT_CURL='inside curl'
 
 # answer USER [SERVICE [SOCKET]] prints the credential, or nothing.
