@@ -41,7 +41,7 @@ type Explanation struct {
 	// Rule names the access rule that decides, or says that there are none or
 	// that none allows it.
 	Rule string `json:"rule"`
-	// State is one of held, stale, refused, uncovered, failing, unknown,
+	// State is one of held, stale, refused, expired, uncovered, failing, unknown,
 	// withheld, or [StateDenied].
 	State string `json:"state"`
 	// Summary says all that matters in sentences that a person acts on.
