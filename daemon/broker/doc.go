@@ -6,9 +6,9 @@
 //   - nothing is served past its expiry, by whichever clock says so first
 //     (held.go);
 //   - nothing is served from a grant that was withdrawn, rejected, expired or
-//     replaced by another consent (gate.go);
+//     replaced by another consent (gate.go, trust.go);
 //   - one exchange at a time for a service, whoever asks (flight.go), and no
-//     caller waits in vain (get.go);
+//     caller waits in vain (get.go, waiter.go);
 //   - callers that invent names pay for it themselves (names.go);
 //   - a failing vault is asked ever more seldom, by one probe for all
 //     (cooldown.go);

@@ -294,6 +294,45 @@ func TestWithoutExpiry(t *testing.T) {
 	}
 }
 
+func TestWithoutExpiryIsFreshForFiveMinutes(t *testing.T) {
+	run(t, slowChecks, func(k *bench) {
+		k.vault.store("first", 0)
+		k.want("github", "first")
+		k.vault.store("second", 0)
+		k.at(latency + 5*time.Minute - ms)
+		require.Equal(t, ms, k.answer("github").TTL)
+		require.Equal(t, 1, k.vault.count())
+		k.at(latency + 5*time.Minute)
+		k.want("github", "first")
+		k.at(latency + 5*time.Minute + latency)
+		require.Equal(t, 2, k.vault.count())
+		k.want("github", "second")
+	})
+}
+
+// Tokens that nobody renews in the vault, read ten times a second until long
+// after their end: however short they live, they are not asked for in a loop.
+func TestShortLivesNeverLoop(t *testing.T) {
+	for _, life := range []time.Duration{
+		-time.Hour, 0 + ms, time.Second, 5 * time.Second, 5*time.Second + latency, 5*time.Second + latency + ms,
+		6 * time.Second, 10 * time.Second, 59 * time.Second, time.Minute, 61 * time.Second, 2 * time.Minute,
+	} {
+		t.Run(life.String(), func(t *testing.T) {
+			run(t, broker.Tunables{}, func(k *bench) {
+				expires := time.Now().Add(life)
+				k.vault.set(same("old", expires))
+				for time.Since(k.start) < 5*time.Minute {
+					_, err := k.get("github")
+					require.Equal(t, err == nil, time.Now().Before(expires.Add(-5*time.Second)), "after %s: %v", time.Since(k.start), err)
+					time.Sleep(100 * ms)
+				}
+				// One for each half minute, and some while it lives.
+				require.LessOrEqual(t, k.vault.count(), 10+4)
+			})
+		})
+	}
+}
+
 func TestWithoutExpiryEndsAfterAnHourOfFailure(t *testing.T) {
 	run(t, broker.Tunables{}, func(k *bench) {
 		k.vault.store("first", 0)
